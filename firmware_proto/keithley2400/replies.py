@@ -1,0 +1,149 @@
+"""Replies of a Keithley 2400, strictly parsed: a reply is exactly what it should be, or a typed error.
+
+Strictness is the point. One public report has a run going on with I = 1.80e-310 after serial timeouts; a truncated
+reading must never become a number. Numbers have two-digit exponents on this instrument, so that a reading cut short
+inside its exponent does not parse, and the status word must be an integer that names the functions in use.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final, NamedTuple
+
+from firmware_proto.errors import RemoteProtocolError
+from firmware_proto.keithley2400.status import NOT_A_NUMBER, OVERFLOW, StatusWord
+
+_NUMBER = rb"[+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?(?:[Ee][+-][0-9]{2})?"
+_READING: Final = re.compile(
+    rb"([+-][0-9]\.[0-9]{1,9}[Ee][+-][0-9]{2}),([+-][0-9]\.[0-9]{1,9}[Ee][+-][0-9]{2})"
+).fullmatch
+_FLOAT: Final = re.compile(_NUMBER).fullmatch
+_VERIFY: Final = re.compile(rb"([0-9]{1,3});([01]);(" + _NUMBER + rb")").fullmatch
+_CHECK: Final = re.compile(rb"(" + _NUMBER + rb");(" + _NUMBER + rb");([A-Z]{3,4})").fullmatch
+_ERROR: Final = re.compile(rb"([+-]?[0-9]{1,5}),\"([^\"]{0,200})\"").fullmatch
+
+MAX_CURRENT_A: Final = 1.06
+"""Above the largest range with its over-range no instrument of the series can have measured it."""
+_FUNCTION_MASK: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
+_FUNCTION_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
+_STATUS_MAX: Final = float(1 << 24)
+
+
+def _bad(what: str, line: bytes) -> RemoteProtocolError:
+    return RemoteProtocolError(f"not {what}: {line[:80]!r}", data=line[:200])
+
+
+class Reading(NamedTuple):
+    """One ``CURR,STAT`` reading. ``current_a`` is NaN when the instrument sent overflow or not-a-number."""
+
+    current_a: float
+    status: int
+    overflow: bool
+    not_measured: bool
+
+
+def parse_reading(line: bytes) -> Reading:
+    """Parse the reply to ``:READ?`` with elements ``CURR,STAT``.
+
+    Raises :class:`RemoteProtocolError` for anything but two complete numbers, a current that the instrument cannot
+    have measured, or a status word that does not say "source volts, measure amperes".
+    """
+    match = _READING(line)
+    if match is None:
+        raise _bad("a CURR,STAT reading", line)
+    current = float(match[1])
+    word = float(match[2])
+    status = int(word) if word < _STATUS_MAX else -1
+    if status != word or status < 0 or status & _FUNCTION_MASK != _FUNCTION_WANTED:
+        raise _bad("a status word of a voltage source measuring current", line)
+    if -MAX_CURRENT_A <= current <= MAX_CURRENT_A:
+        return Reading(current, status, False, False)
+    if abs(current) == OVERFLOW:
+        return Reading(math.nan, status, True, False)
+    if abs(current) == NOT_A_NUMBER:
+        return Reading(math.nan, status, False, True)
+    raise _bad("a current this instrument can measure", line)
+
+
+class Verification(NamedTuple):
+    """Reply to ``commands.tagged_query``: output state and programmed level in V."""
+
+    tag: int
+    output_on: bool
+    level_v: float
+
+
+def parse_verification(line: bytes) -> Verification:
+    """Parse the reply to a tagged query; raise :class:`RemoteProtocolError` for anything else."""
+    match = _VERIFY(line)
+    if match is None:
+        raise _bad("a verification reply (tag;output;level)", line)
+    return Verification(int(match[1]), match[2] == b"1", float(match[3]))
+
+
+class CheckReply(NamedTuple):
+    """Reply to ``commands.CHECK``: protection and measure range in A (range as 105 % of nominal), output-off state."""
+
+    protection_a: float
+    range_a: float
+    output_off: str
+
+
+def parse_check(line: bytes) -> CheckReply:
+    """Parse the reply to the check query; raise :class:`RemoteProtocolError` for anything else."""
+    match = _CHECK(line)
+    if match is None:
+        raise _bad("a check reply (protection;range;output-off state)", line)
+    return CheckReply(float(match[1]), float(match[2]), match[3].decode())
+
+
+def parse_float(line: bytes) -> float:
+    """Parse one finite number; raise :class:`RemoteProtocolError` for anything else."""
+    if _FLOAT(line) is None:
+        raise _bad("a number", line)
+    return float(line)
+
+
+def parse_bool(line: bytes) -> bool:
+    """Parse ``0`` or ``1``; raise :class:`RemoteProtocolError` for anything else."""
+    if line not in (b"0", b"1"):
+        raise _bad("0 or 1", line)
+    return line == b"1"
+
+
+class ErrorEntry(NamedTuple):
+    """One entry of the error queue; code 0 is "No error"."""
+
+    code: int
+    text: str
+
+
+def parse_error(line: bytes) -> ErrorEntry:
+    """Parse the reply to ``:SYST:ERR?``; raise :class:`RemoteProtocolError` for anything else."""
+    match = _ERROR(line)
+    if match is None:
+        raise _bad("an error-queue entry", line)
+    return ErrorEntry(int(match[1]), match[2].decode("ascii", "replace"))
+
+
+class Identity(NamedTuple):
+    """Who answered ``*IDN?``."""
+
+    maker: str
+    model: str
+    serial_number: str
+    firmware: str
+
+
+def parse_identity(line: bytes) -> Identity:
+    """Parse four comma-separated fields; raise :class:`RemoteProtocolError` for anything else.
+
+    Leading NULs and a doubled first character were seen on real links; NULs are dropped by the line splitter, and
+    nothing here tries to repair the rest.
+    """
+    fields = line.split(b",", 3)
+    if len(fields) != 4 or len(line) > 200 or not line.isascii() or not line.decode("ascii").isprintable():
+        raise _bad("an identity of four fields", line)
+    maker, model, serial, firmware = (field.decode("ascii").strip() for field in fields)
+    return Identity(maker, model.removeprefix("MODEL").strip(), serial, firmware)
