@@ -1,0 +1,235 @@
+"""The rig's one TOML file: SI units in key names, every wrong key named with what was expected.
+
+``limits.*`` are ceilings: plans and remote commands may only lower them. ``safe-off`` does not read this module.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge.errors import ConfigError
+
+CURRENT_LIMIT_MAX_A = 1.05
+VOLTAGE_LIMIT_MAX_V = 20.0
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Rig(_Section):
+    """What is wired up, and what "safe" means for it."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    """Name in every topic and frame: lower-case letters, digits, hyphens."""
+    kind: Literal["tip", "cell"]
+    """tip: safe is 0 V, then off. cell: safe is open circuit."""
+    series_resistor_ohm: Annotated[float, Field(ge=0)]
+    """Resistor at the tip side of the cable; 0 if there is none."""
+
+
+class SmuPort(_Section):
+    """The serial port of the source-measure unit."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Device; a /dev/serial/by-id name on real hardware."""
+    baud: Literal[9600, 19200, 38400, 57600] = 57600
+    """Must equal the unit's own setting (MENU > COMMUNICATION > RS-232); below 9600 a reading outlasts its deadline."""
+
+
+class Ports(_Section):
+    """Serial ports."""
+
+    smu: SmuPort
+
+
+class SmuConfig(_Section):
+    """The source-measure unit."""
+
+    driver: Annotated[str, Field(min_length=1)] = "keithley2400"
+    serial_number: Annotated[str, Field(min_length=1)]
+    """Compared with ``*IDN?`` before every output-on."""
+    abort: Literal["ctrl-c", "ctrl-x"] = "ctrl-c"
+    terminals: Literal["front", "rear"] = "front"
+    line_frequency_hz: Literal[50, 60] = 50
+
+
+class Wiring(_Section):
+    """Which terminal holds the tip."""
+
+    hi: Literal["tip", "sample"] = "tip"
+    """sample: voltages and currents are sent and reported with flipped sign, so that bias_v stays tip against Li."""
+
+
+class Limits(_Section):
+    """Ceilings of this rig. Nothing raises them from outside."""
+
+    current_a: Annotated[float, Field(gt=0, le=CURRENT_LIMIT_MAX_A)] = 1e-3
+    voltage_v: Annotated[float, Field(gt=0, le=VOLTAGE_LIMIT_MAX_V)] = 10.0
+    hard_limit_a: Positive | None = None
+    """Reading that always trips; default half the protection of the phase."""
+    conductance_s: Positive | None = 1e-5
+    """Conductance that always ends a trigger search: 1 / (100 kohm)."""
+    rearms_per_run: Annotated[int, Field(ge=0, le=100_000)] = 100
+    allow_clamp: bool = False
+    """Lets a plan that says accept_clamp rely on the SMU's clamp instead of the series resistor."""
+
+
+class EventConfig(_Section):
+    """What a setting event keeps."""
+
+    pre_s: Annotated[float, Field(gt=0, le=60)] = 0.5
+    post_s: Annotated[float, Field(gt=0, le=60)] = 0.5
+
+
+class Runtime(_Section):
+    """How the processes run on this host."""
+
+    realtime: Literal["auto", "off"] = "auto"
+    """auto: SCHED_FIFO and locked memory where permitted, and said so where not."""
+    ring_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 16 * 1024 * 1024
+
+
+class UplinkConfig(_Section):
+    """Where frames go."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65_535)] = 1883
+    username: str | None = None
+    password_file: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Config(_Section):
+    """One rig."""
+
+    rig: Rig
+    ports: Ports
+    smu: SmuConfig
+    wiring: Wiring = Wiring()
+    limits: Limits = Limits()
+    event: EventConfig = EventConfig()
+    runtime: Runtime = Runtime()
+    uplink: UplinkConfig = UplinkConfig()
+
+
+def _sections() -> dict[str, set[str]]:
+    known = {"": set(Config.model_fields)}
+    for name, field in Config.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            known[name] = set(model.model_fields)
+    known["ports.smu"] = set(SmuPort.model_fields)
+    return known
+
+
+def _explain(error: pydantic.ValidationError, file: str) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section, _, wrong = key.rpartition(".")
+        siblings = ", ".join(sorted(_sections().get(section, set())))
+        message = f"unknown key {wrong!r}; expected one of: {siblings}"
+    elif first["type"] == "missing":
+        message = "is missing; `tipguard init` writes a commented example"
+    else:
+        message = f"value {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    more = len(error.errors()) - 1
+    tail = f" (and {more} more)" if more else ""
+    return ConfigError(f"{file}: {key}: {message}{tail}", file=file, key=key)
+
+
+def load(path: str | Path) -> Config:
+    """Read and validate a configuration file; raise :class:`ConfigError` with file, key, value and expectation."""
+    file = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: {error.strerror}; `tipguard init {file}` writes a commented one", file=file
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8", file=file) from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not TOML: {error}", file=file) from error
+    # A TOML integer where a float is meant (10 for 10.0) is fine to a person; strict mode would refuse 1 for 1.0
+    # only in unions, so nothing needs converting here.
+    try:
+        config = Config.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise _explain(error, file) from error
+    hard = config.limits.hard_limit_a
+    if hard is not None and hard > config.limits.current_a:
+        raise ConfigError(
+            f"{file}: limits.hard_limit_a: value {hard!r}: must not exceed limits.current_a "
+            f"({config.limits.current_a!r})",
+            file=file,
+            key="limits.hard_limit_a",
+        )
+    return config
+
+
+TEMPLATE = """\
+# tipguard: one rig. Units are in the key names (_a ampere, _v volt, _ohm, _s). `tipguard check` tests this file.
+
+[rig]
+id = "bench-1"               # name in every topic and frame: a-z 0-9 and hyphens
+kind = "tip"                 # "tip": safe is 0 V, then off.  "cell": safe is open circuit
+series_resistor_ohm = {series_ohm}   # the resistor at the tip; at least V_max / limits.current_a of your plans
+
+[ports.smu]
+path = "{path}"
+baud = 57600                 # the same as on the unit: MENU > COMMUNICATION > RS-232
+
+[smu]
+driver = "keithley2400"
+serial_number = "{serial}"    # compared with *IDN? before the output is ever switched on
+abort = "ctrl-c"             # "ctrl-c" or "ctrl-x"
+terminals = "front"          # "front" or "rear"
+line_frequency_hz = 50       # 50 or 60
+
+[wiring]
+hi = "tip"                   # which end the HI terminal is wired to: "tip" or "sample"
+
+[limits]                     # ceilings: plans may lower them, nothing raises them
+current_a = 0.001
+voltage_v = 10.0
+conductance_s = 1e-5         # this conductance always ends a trigger search: 1 / (100 kohm)
+# hard_limit_a = 0.0005      # default: half the compliance of the phase
+rearms_per_run = 100
+allow_clamp = false
+
+[event]                      # what a setting event keeps around the trip
+pre_s = 0.5
+post_s = 0.5
+
+[runtime]
+realtime = "auto"            # "auto": SCHED_FIFO and locked memory where permitted; "off": never
+
+[uplink]
+host = "127.0.0.1"
+port = 1883
+# username = "bench-1"
+# password_file = "/etc/tipguard/mqtt-password"
+"""
+
+
+def template(*, path: str, serial_number: str, series_ohm: float) -> str:
+    """Return the text of a commented configuration that :func:`load` accepts.
+
+    Raises ConfigError where a value cannot be written into it.
+    """
+    for key, value in (("ports.smu.path", path), ("smu.serial_number", serial_number)):
+        if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}", value):
+            raise ConfigError(f"{key}: value {value!r}: expected printable characters without spaces or quotes", key=key)
+    return TEMPLATE.format(path=path, serial=serial_number, series_ohm=f"{series_ohm:g}")

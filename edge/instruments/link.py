@@ -1,0 +1,142 @@
+"""Messages and reply lines on a transport: one question at a time, and nothing unexpected goes unseen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from edge.clock import Clock
+from edge.errors import InstrumentError, LinkLostError, ReplyTimeoutError
+from edge.instruments.transport import Transport
+from firmware_proto.scpi import LineSplitter, Overlong
+
+LineHandler = Callable[[bytes, int], None]
+"""Gets a reply line without its terminator, and the time its last byte was seen."""
+
+
+class Link:
+    """One instrument's line.
+
+    ``on_stray`` gets lines nobody asked for; ``on_lost`` the end of the link. Both are called from the hot path.
+    At most one question is outstanding; asking a second is a bug and raises.
+    """
+
+    def __init__(self, transport: Transport, clock: Clock) -> None:
+        """Take over ``transport``'s readable callback."""
+        self.transport = transport
+        self.clock = clock
+        self.on_stray: LineHandler = self._count_stray
+        self.on_lost: Callable[[LinkLostError], None] = self._raise_lost
+        self.on_outstanding: Callable[[bool], None] = lambda _: None
+        self.strays = 0
+        self.lost: LinkLostError | None = None
+        self._splitter = LineSplitter()
+        self._handler: LineHandler | None = None
+        self._unsent = b""
+        self.deadline_ns = 0
+        transport.on_readable(self.readable)
+
+    @property
+    def outstanding(self) -> bool:
+        """True while a reply is awaited."""
+        return self._handler is not None
+
+    def _count_stray(self, _line: bytes, _t_ns: int) -> None:
+        self.strays += 1
+
+    @staticmethod
+    def _raise_lost(error: LinkLostError) -> None:
+        raise error
+
+    def readable(self) -> None:
+        """Read what has arrived and hand out complete lines; the hot path starts here."""
+        try:
+            data = self.transport.read()
+        except LinkLostError as error:
+            self._lose(error)
+            return
+        if not data:
+            return
+        now_ns = self.clock.now_ns()
+        for line in self._splitter.feed(data):
+            handler = self._handler
+            if isinstance(line, Overlong):
+                line = b"\xff" * 80  # noqa: PLW2901 - no reply parses from this: the asker judges it as garbage
+            if handler is None:
+                self.on_stray(line, now_ns)
+            else:
+                self._handler = None
+                self.on_outstanding(False)
+                handler(line, now_ns)
+
+    def _lose(self, error: LinkLostError) -> None:
+        if self.lost is None:
+            self.lost = error
+            self.transport.on_readable(None)
+            self.on_lost(error)
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the line, in order, behind whatever it has not taken yet."""
+        if self._unsent:
+            data = self._unsent + data
+        try:
+            taken = self.transport.write(data)
+        except LinkLostError as error:
+            self._lose(error)
+            return
+        self._unsent = data[taken:]
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written and not yet on the wire, as far as can be known."""
+        return len(self._unsent) + self.transport.unsent()
+
+    def ask(self, message: bytes, handler: LineHandler, deadline_ns: int) -> None:
+        """Send a question; ``handler`` gets its reply line. The caller watches ``deadline_ns``."""
+        if self._handler is not None:
+            raise InstrumentError(f"{self.transport.name}: a question was asked before the last one was answered")
+        self._handler = handler
+        self.deadline_ns = deadline_ns
+        # Set before the write: from the first byte on a reply may come (keeper: abort only if outstanding).
+        self.on_outstanding(True)
+        self.write(message)
+
+    def forget(self) -> None:
+        """Stop waiting for the outstanding reply; if it still comes it is a stray."""
+        if self._handler is not None:
+            self._handler = None
+            self.on_outstanding(False)
+
+    async def query(self, message: bytes, timeout_s: float) -> bytes:
+        """Ask with the output off and wait; raise ReplyTimeoutError or LinkLostError."""
+        if self.lost is not None:
+            raise self.lost
+        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        deadline_ns = self.clock.now_ns() + int(timeout_s * 1e9)
+
+        def give_up() -> None:
+            if not reply.done():
+                self.forget()
+                asked = message.rstrip().decode("ascii", "replace")
+                reply.set_exception(
+                    ReplyTimeoutError(
+                        f"{self.transport.name}: no reply to {asked!r} in {timeout_s:g} s; is the instrument on, at "
+                        "this baud rate, and on RS-232?"
+                    )
+                )
+
+        def answered(line: bytes, _t_ns: int) -> None:
+            if not reply.done():
+                reply.set_result(line)
+
+        self.ask(message, answered, deadline_ns)
+        timer = self.clock.call_at(deadline_ns, give_up)
+        try:
+            return await reply
+        finally:
+            timer.cancel()
+            self.forget()
+
+    async def settle(self, quiet_s: float) -> None:
+        """Wait for ``quiet_s`` of silence's worth of time, so that late replies become strays, not answers."""
+        await self.clock.sleep_until(self.clock.now_ns() + int(quiet_s * 1e9))

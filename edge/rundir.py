@@ -1,0 +1,95 @@
+"""The run directory: ring, control socket, locks, mirror of the latch. Standard library only: safe-off uses it too."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from edge.errors import BusyError
+
+SAFE_FILE = "safe.json"
+STATE_FILE = "state.json"
+RING_FILE = "ring"
+PAGE_FILE = "page"
+CONTROL_SOCKET = "control.sock"
+LOCK_FILE = "lock"
+
+
+def base_dir() -> Path:
+    """Return the directory that holds all rigs' run directories; does not create it."""
+    systemd = os.environ.get("RUNTIME_DIRECTORY")
+    if systemd:
+        return Path(systemd.split(":", 1)[0])
+    system = Path("/run/tipguard")
+    if os.access(system if system.exists() else system.parent, os.W_OK):
+        return system
+    user = os.environ.get("XDG_RUNTIME_DIR")
+    if user and os.access(user, os.W_OK):
+        return Path(user) / "tipguard"
+    return Path(f"/dev/shm/tipguard-{os.getuid()}")  # noqa: S108 - tmpfs by design; the directory is 0700
+
+
+def rig_dir(rig: str, *, create: bool = False) -> Path:
+    """Return a rig's run directory."""
+    path = base_dir() / rig
+    if create:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Replace a small file in one step, so that a reader never sees half of it."""
+    partial = path.with_name(path.name + ".new")
+    partial.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the map in ``path``, or None if it is absent or damaged."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+class RigLock:
+    """Held while a controller runs; released by the kernel when it dies."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take the lock or raise :class:`BusyError`."""
+        path = directory / LOCK_FILE
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self._fd, 32).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            raise BusyError(
+                f"rig {directory.name}: a controller already runs (process {holder or '?'}); "
+                "stop that one first, or give this rig another id"
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, f"{os.getpid()}\n".encode())
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._fd)
+
+
+def controller_runs(directory: Path) -> bool:
+    """Tell whether a controller holds the rig's lock."""
+    try:
+        fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
