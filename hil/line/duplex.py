@@ -1,0 +1,70 @@
+"""A device and its two paced directions, driven by explicit times: what both kinds of line have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hil.errors import BenchFaultError
+from hil.line.pacing import AT_CONTROL, NEVER, READER_RUNS, Chunk, Pacer
+from hil.protocols import Device
+
+_MAX_STUCK = 1000
+"""So many turns in a row at one nanosecond, asked for are a device that does not move on."""
+
+
+class Duplex:
+    """Moves bytes and device time forward in the order of their times; implements :class:`hil.protocols.Wire`.
+
+    ``deliver(t_ns, data)`` is called with each run of bytes that reaches the reader, at the time of its last byte.
+    What happens at one nanosecond happens in the order device, bytes to the device, bytes to the reader.
+    """
+
+    def __init__(self, device: Device, baud: int, chunk: Chunk, deliver: Callable[[int, bytes], None]) -> None:
+        self.device = device
+        self.to_device = Pacer(baud, AT_CONTROL)
+        self.to_reader = Pacer(baud, READER_RUNS[chunk])
+        self._deliver = deliver
+        self._t_ns = 0
+        device.attach(self)
+
+    def send(self, t_ns: int, data: bytes) -> None:
+        """Queue bytes of the device; see :class:`hil.protocols.Wire`."""
+        self.to_reader.push(t_ns, data)
+
+    def discard(self, t_ns: int) -> None:
+        """Drop queued bytes of the device; see :class:`hil.protocols.Wire`."""
+        self.to_reader.discard(t_ns)
+
+    def next_ns(self) -> int:
+        """Return when something happens next by itself, or NEVER."""
+        event = self.device.next_event_ns()
+        due = min(self.to_device.next_ns, self.to_reader.next_ns)
+        return due if event is None else min(due, event)
+
+    def run_until(self, t_ns: int) -> None:
+        """Do everything that is due up to and including ``t_ns``, each thing at its own time."""
+        device, to_device, to_reader = self.device, self.to_device, self.to_reader
+        stuck = 0
+        while True:
+            asked = device.next_event_ns()
+            event = NEVER if asked is None else asked
+            arrival, reply = to_device.next_ns, to_reader.next_ns
+            due = min(event, arrival, reply)
+            if due > t_ns:
+                return
+            if due > self._t_ns:
+                stuck = 0
+            # Something that is told late what it should have done earlier does it now: time never goes backwards.
+            self._t_ns = max(self._t_ns, due)
+            if event == due:
+                stuck += 1
+                if stuck > _MAX_STUCK:
+                    raise BenchFaultError(
+                        f"{type(device).__name__} asks for time {event} ns again and again: its advance() must "
+                        f"do what is due and move next_event_ns() on"
+                    )
+                device.advance(self._t_ns)
+            elif arrival == due:
+                device.receive(self._t_ns, to_device.pop())
+            else:
+                self._deliver(self._t_ns, to_reader.pop())
