@@ -212,12 +212,13 @@ class RingWriter(_RingFile):
     """The worker's side: makes the ring, or reopens it and goes on behind its last valid record."""
 
     def __init__(self, path: Path, size_bytes: int = 16 * 1024 * 1024) -> None:
-        """Open ``path`` with ``size_bytes`` of records, a multiple of 4096; 16 MiB hold about 190 000 samples.
+        """Open ``path`` with room for ``size_bytes`` of records, rounded up to 4096; 16 MiB hold 190 000 samples.
 
         Raises :class:`RingError` when the file cannot be made, has another size, or its header is damaged.
         """
-        if size_bytes % PAGE or not MIN_CAPACITY <= size_bytes <= MAX_CAPACITY:
-            raise RingError(f"ring {path}: size {size_bytes} is not a multiple of {PAGE} from {MIN_CAPACITY} up")
+        if not 0 < size_bytes <= MAX_CAPACITY:
+            raise RingError(f"ring {path}: a size of {size_bytes} bytes is outside 1..{MAX_CAPACITY}")
+        size_bytes = (size_bytes + PAGE - 1) // PAGE * PAGE
         fd = _open_or_make(path, size_bytes)
         try:
             super().__init__(path, fd)

@@ -400,10 +400,15 @@ def test_another_size_is_refused(path: Path) -> None:
         RingWriter(path, 2 * SMALL)
 
 
-@pytest.mark.parametrize("size", [0, 100, 4097])
-def test_a_size_that_is_no_number_of_pages_is_refused(path: Path, size: int) -> None:
-    with pytest.raises(RingError, match="not a multiple of 4096"):
+@pytest.mark.parametrize("size", [-1, 0, (1 << 40) + 1])
+def test_a_size_that_cannot_be_is_refused(path: Path, size: int) -> None:
+    with pytest.raises(RingError, match=f"size of {size} bytes"):
         RingWriter(path, size)
+
+
+def test_a_size_is_rounded_up_to_pages(path: Path) -> None:
+    assert RingWriter(path, 4097).capacity_bytes == 8192
+    assert RingWriter(path, 8000).capacity_bytes == 8192
 
 
 def test_a_truncated_file_is_refused(path: Path) -> None:

@@ -1,0 +1,370 @@
+"""The published frame, schema version 1: one msgpack map. ``docs/data.md`` says the same in plain words.
+
+========== ======== =====================================================================================
+field      type     meaning
+========== ======== =====================================================================================
+v          int      schema version, 1
+kind       str      "samples", "event", "run", "epoch" or "tombstone"
+rig        str      name of the rig: lower-case letters, digits, hyphens; at most 32
+epoch      str      16 hex digits, drawn at random at each start of the controller; never ordered
+stream     str      "samples", "events", "runs", "epochs" or "tombstones": what ``seq`` counts
+seq        int      number of this frame in (rig, epoch, stream), from 0 without holes; that is its identity
+run        str      16 hex digits of the run it belongs to, or ""
+n          int      rows in ``cols``; 0 when there are none
+first      int      number, in this epoch, of the first sample; the next frame's is ``first + n`` unless
+                    samples are missing
+t0_ns      int      ns, CLOCK_MONOTONIC: middle of the first sample's aperture, or when the event happened
+mono_to_utc_ns int  ns to add to any monotonic time of this frame to get ns since 1970-01-01 UTC
+utc_valid  bool     the host's clock was synchronised when the frame was made
+utc_unc_ns int      ns, half width of the uncertainty of ``mono_to_utc_ns``
+cols       map      name -> {"dtype": str, "unit": str, "data": bin of n * itemsize bytes, little-endian}
+doc        map      what happened, for every kind but "samples"
+========== ======== =====================================================================================
+
+Exactly one of ``cols`` and ``doc`` is present. Columns of "samples" (more may be added, none is ever renamed)::
+
+    t_ns      <i8 ns  middle of the aperture, CLOCK_MONOTONIC      bias_v    <f8 V  programmed level, tip against Li/Li+
+    t_unc_ns  <u4 ns  half width of its uncertainty                current_a <f8 A  measured; NaN when not to be trusted
+    t_rx_ns   <i8 ns  arrival of the reading's last byte           flags     <u2    bits of edge.samples.Flag
+    run       <u8     only when samples of several runs share      phase     <u1    edge.samples.Phase
+                      the frame: the run of each, 0 for none
+
+A reader ignores fields and columns it does not know, and refuses a ``v`` it does not know.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import FrameError
+from edge.samples import Sample
+
+VERSION: Final = 1
+CONTENT_TYPE: Final = "application/msgpack"
+MAX_FRAME_BYTES: Final = 1 << 20
+"""What the brokers of this project are configured to pass."""
+MAX_SAMPLES: Final = 4096
+MAX_COLUMNS: Final = 64
+
+STREAM_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
+    {"samples": "samples", "event": "events", "run": "runs", "epoch": "epochs", "tombstone": "tombstones"}
+)
+TOPIC_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
+    # What interrupts or explains the data travels with the events.
+    {"samples": "samples", "event": "events", "run": "runs", "epoch": "events", "tombstone": "events"}
+)
+SAMPLE_COLUMNS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "t_ns": ("<i8", "ns"),
+        "t_unc_ns": ("<u4", "ns"),
+        "t_rx_ns": ("<i8", "ns"),
+        "bias_v": ("<f8", "V"),
+        "current_a": ("<f8", "A"),
+        "flags": ("<u2", ""),
+        "phase": ("<u1", ""),
+    }
+)
+"""name -> (dtype, unit), in the order of :class:`edge.samples.Sample`."""
+DTYPES: Final = frozenset({"<i1", "<i2", "<i4", "<i8", "<u1", "<u2", "<u4", "<u8", "<f4", "<f8"})
+
+_RIG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_HEX16 = re.compile(r"[0-9a-f]{16}")
+_I64: Final = (-(2**63), 2**63 - 1)
+_U64: Final = (0, 2**64 - 1)
+
+
+class UtcMapping(NamedTuple):
+    """How this host's monotonic clock relates to UTC, now."""
+
+    offset_ns: int
+    """Add to CLOCK_MONOTONIC to get ns since 1970-01-01 UTC."""
+    valid: bool
+    """The kernel says the clock is synchronised."""
+    unc_ns: int
+    """Half width of the uncertainty: the reading's, and the kernel's bound on the clock's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame; fields as in the module's table. ``cols`` hold read-only arrays of length ``n``."""
+
+    kind: str
+    rig: str
+    epoch: str
+    stream: str
+    seq: int
+    run: str
+    n: int
+    first: int
+    t0_ns: int
+    mono_to_utc_ns: int
+    utc_valid: bool
+    utc_unc_ns: int
+    cols: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of each column; "" for a count, a bit field or an id."""
+    doc: Mapping[str, Any] | None = None
+    v: int = VERSION
+
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """(rig, epoch, stream, seq): two frames with the same identity are the same frame, delivered twice."""
+        return self.rig, self.epoch, self.stream, self.seq
+
+    @property
+    def utc_ns(self) -> npt.NDArray[np.int64]:
+        """Time of each sample in ns since 1970-01-01 UTC, shape (n,); right only as far as ``utc_valid`` says."""
+        times: npt.NDArray[np.int64] = self.cols["t_ns"] + np.int64(self.mono_to_utc_ns)
+        return times
+
+
+# ------------------------------------------------------------------------------------------------- building
+
+
+def hex16(number: int) -> str:
+    """Return an epoch or run id, 0..2**64-1, as its 16 hex digits."""
+    return f"{number:016x}"
+
+
+def sample_frame(
+    rig: str, epoch: int, seq: int, first: int, samples: Sequence[Sample], runs: Sequence[int], utc: UtcMapping
+) -> bytes:
+    """Return the frame of 1..4096 samples. ``runs``: the run id of each, 0 for none. ``first``: see the table.
+
+    Raises :class:`FrameError` when there are none or too many, or a value does not fit its column.
+    """
+    if not 0 < len(samples) <= MAX_SAMPLES or len(runs) != len(samples):
+        raise FrameError(f"frame of {len(samples)} samples and {len(runs)} run ids; 1..{MAX_SAMPLES}, equally many")
+    try:
+        cols = {
+            name: {"dtype": dtype, "unit": unit, "data": np.array(values, dtype).tobytes()}
+            for (name, (dtype, unit)), values in zip(SAMPLE_COLUMNS.items(), zip(*samples, strict=True), strict=True)
+        }
+        run = hex16(runs[0]) if runs[0] else ""
+        if any(other != runs[0] for other in runs):
+            run = ""
+            cols["run"] = {"dtype": "<u8", "unit": "", "data": np.array(runs, "<u8").tobytes()}
+    except (OverflowError, ValueError, TypeError) as error:
+        raise FrameError(f"samples of frame {seq}: {error}") from error
+    head = _head("samples", rig, epoch, seq, run, samples[0].t_ns, utc)
+    return _pack({**head, "n": len(samples), "first": first, "cols": cols})
+
+
+def doc_frame(kind: str, rig: str, epoch: int, seq: int, doc: Mapping[str, Any], utc: UtcMapping) -> bytes:
+    """Return the frame of a document; its "t_ns" and "run" (id or hex digits), if any, go into the frame's head.
+
+    Raises :class:`FrameError` when the kind is unknown, or the document is not msgpack's or too large.
+    """
+    if kind not in STREAM_OF_KIND or kind == "samples":
+        raise FrameError(f"kind {kind!r} is not that of a document")
+    run = doc.get("run")
+    if type(run) is int and 0 < run < 2**64:
+        run = hex16(run)
+    if not isinstance(run, str) or not _HEX16.fullmatch(run):
+        run = ""
+    t_ns = doc.get("t_ns")
+    head = _head(kind, rig, epoch, seq, run, t_ns if type(t_ns) is int else 0, utc)
+    return _pack({**head, "n": 0, "first": 0, "doc": doc})
+
+
+def _head(kind: str, rig: str, epoch: int, seq: int, run: str, t0_ns: int, utc: UtcMapping) -> dict[str, Any]:
+    if not _RIG.fullmatch(rig):
+        raise FrameError(f"rig: {rig[:40]!r} does not match {_RIG.pattern}")
+    return {
+        "v": VERSION,
+        "kind": kind,
+        "rig": rig,
+        "epoch": hex16(epoch),
+        "stream": STREAM_OF_KIND[kind],
+        "seq": seq,
+        "run": run,
+        "t0_ns": t0_ns,
+        "mono_to_utc_ns": utc.offset_ns,
+        "utc_valid": utc.valid,
+        "utc_unc_ns": utc.unc_ns,
+    }
+
+
+def _pack(fields: dict[str, Any]) -> bytes:
+    where = f"{fields['kind']} frame {fields['seq']}"
+    try:
+        payload: bytes = msgpack.packb(fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FrameError(f"{where} cannot be encoded: {error}") from error
+    if len(payload) > MAX_FRAME_BYTES:
+        raise FrameError(f"{where} is {len(payload)} bytes, at most {MAX_FRAME_BYTES}")
+    return payload
+
+
+# ------------------------------------------------------------------------------------------------- decoding
+
+
+def decode_frame(payload: bytes) -> Frame:
+    """Decode and check one frame. Raises :class:`FrameError`, and nothing else, saying which field is wrong."""
+    fields = decode_map(payload)
+    if _int(fields, "v", (0, 2**31)) != VERSION:
+        raise FrameError(f"v: schema version {fields['v']}, this program knows {VERSION}")
+    kind = _text(fields, "kind")
+    stream = _text(fields, "stream")
+    if STREAM_OF_KIND.get(kind) != stream:
+        raise FrameError(f"kind, stream: {kind[:32]!r} with {stream[:32]!r}")
+    n = _int(fields, "n", (0, MAX_SAMPLES))
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    units: dict[str, str] = {}
+    doc = None
+    if kind == "samples":
+        arrays, units = _columns(fields, n)
+    else:
+        doc = fields.get("doc")
+        if not isinstance(doc, dict) or "cols" in fields or n:
+            raise FrameError("doc: expected a map, n = 0 and no cols")
+    utc_valid = fields.get("utc_valid")
+    if not isinstance(utc_valid, bool):
+        raise FrameError("utc_valid: expected a bool")
+    return Frame(
+        kind=kind,
+        rig=_match(fields, "rig", _RIG),
+        epoch=_match(fields, "epoch", _HEX16),
+        stream=stream,
+        seq=_int(fields, "seq", _U64),
+        run="" if fields.get("run") == "" else _match(fields, "run", _HEX16),
+        n=n,
+        first=_int(fields, "first", _U64),
+        t0_ns=_int(fields, "t0_ns", _I64),
+        mono_to_utc_ns=_int(fields, "mono_to_utc_ns", _I64),
+        utc_valid=utc_valid,
+        utc_unc_ns=_int(fields, "utc_unc_ns", _U64),
+        cols=arrays,
+        units=units,
+        doc=doc,
+    )
+
+
+def decode_map(payload: bytes) -> dict[str, Any]:
+    """Decode one msgpack map with text keys, bounded in size. Raises :class:`FrameError`."""
+    if len(payload) > MAX_FRAME_BYTES:
+        raise FrameError(f"{len(payload)} bytes, at most {MAX_FRAME_BYTES}")
+    try:
+        # No extension types: none is in the schema, and a timestamp would smuggle in a class of msgpack's own.
+        fields = msgpack.unpackb(payload, max_ext_len=0, ext_hook=_no_extensions)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise FrameError(f"not one msgpack value: {type(error).__name__} {error}") from error
+    if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
+        raise FrameError(f"expected a map with text keys, found {type(fields).__name__}")
+    return fields
+
+
+def _no_extensions(code: int, _data: bytes) -> None:
+    raise ValueError(f"extension type {code}")
+
+
+def _int(fields: Mapping[str, Any], key: str, bounds: tuple[int, int]) -> int:
+    value = fields.get(key)
+    # bool is an int to isinstance, and no number to us.
+    if type(value) is not int or not bounds[0] <= value <= bounds[1]:
+        raise FrameError(f"{key}: expected an integer from {bounds[0]} to {bounds[1]}")
+    return value
+
+
+def _text(fields: Mapping[str, Any], key: str) -> str:
+    value = fields.get(key)
+    if not isinstance(value, str):
+        raise FrameError(f"{key}: expected text")
+    return value
+
+
+def _match(fields: Mapping[str, Any], key: str, pattern: re.Pattern[str]) -> str:
+    value = _text(fields, key)
+    if not pattern.fullmatch(value):
+        raise FrameError(f"{key}: {value[:40]!r} does not match {pattern.pattern}")
+    return value
+
+
+def _columns(fields: Mapping[str, Any], n: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    cols = fields.get("cols")
+    if not isinstance(cols, dict) or "doc" in fields or n == 0:
+        raise FrameError("cols: expected a map, n > 0 and no doc")
+    if len(cols) > MAX_COLUMNS or not all(isinstance(name, str) for name in cols):
+        raise FrameError(f"cols: at most {MAX_COLUMNS}, with text names")
+    arrays, units = {}, {}
+    for name, column in cols.items():
+        arrays[name], units[name] = _column(name[:32], column, n)
+    for name, (dtype, unit) in SAMPLE_COLUMNS.items():
+        if name not in arrays or cols[name]["dtype"] != dtype or units[name] != unit:
+            raise FrameError(f"cols.{name}: expected a column of {dtype} in {unit or 'no unit'!r}")
+    return arrays, units
+
+
+def _column(name: str, column: Any, n: int) -> tuple[npt.NDArray[Any], str]:  # noqa: ANN401 - anything may arrive
+    if not isinstance(column, dict):
+        raise FrameError(f"cols.{name}: expected a map")
+    dtype, unit, data = column.get("dtype"), column.get("unit"), column.get("data")
+    if not isinstance(dtype, str) or dtype not in DTYPES or not isinstance(unit, str) or not isinstance(data, bytes):
+        raise FrameError(f"cols.{name}: expected dtype (one of {', '.join(sorted(DTYPES))}), unit and binary data")
+    if len(data) != n * np.dtype(dtype).itemsize:
+        raise FrameError(f"cols.{name}: {len(data)} bytes of {dtype} for n = {n}")
+    return np.frombuffer(data, dtype), unit
+
+
+# ------------------------------------------------------------------------------------------------------ UTC
+
+
+class Discipline(NamedTuple):
+    """What the kernel knows about its real-time clock."""
+
+    synchronised: bool
+    max_error_ns: int
+
+
+class _Timex(ctypes.Structure):
+    # struct timex of adjtimex(2) on 64-bit Linux; ctypes adds the padding.
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 192),
+    )
+
+
+_STA_UNSYNC: Final = 0x0040
+_TIME_ERROR: Final = 5
+
+
+def read_discipline() -> Discipline:
+    """Ask the kernel (adjtimex, read only). A kernel that does not answer counts as not synchronised."""
+    timex = _Timex()
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    synchronised = state not in {-1, _TIME_ERROR} and not timex.status & _STA_UNSYNC
+    return Discipline(synchronised, max(0, timex.maxerror) * 1000)
+
+
+def utc_mapping(
+    monotonic: Callable[[], int] = time.monotonic_ns,
+    realtime: Callable[[], int] = time.time_ns,
+    discipline: Callable[[], Discipline] = read_discipline,
+) -> UtcMapping:
+    """Return the present mapping of CLOCK_MONOTONIC to UTC.
+
+    The real-time clock is read between two readings of the monotonic one, five times; the tightest pair counts.
+    """
+    width, offset = min(_sandwich(monotonic, realtime) for _ in range(5))
+    known = discipline()
+    return UtcMapping(offset, known.synchronised, (width + 1) // 2 + known.max_error_ns)
+
+
+def _sandwich(monotonic: Callable[[], int], realtime: Callable[[], int]) -> tuple[int, int]:
+    before, between, after = monotonic(), realtime(), monotonic()
+    return after - before, between - (before + after) // 2
