@@ -1,0 +1,189 @@
+"""A sample at the terminals of a voltage source with a current clamp: the bookkeeping every load shares.
+
+Between two changes (of the source, or of the sample itself) everything is constant, so that charge and energy are
+exact sums and do not depend on how often somebody looks.
+
+Events of the truth record, in the order of their times:
+
+``set_onset``  a filament formed: ``v_tip`` is the site voltage just before, ``v_source`` the source's level, ``i_a``
+               the current just after, ``r_on_ohm`` the filament.
+``safe``       \\|v_tip\\| fell below 1 mV or the path opened, whichever came first.
+``live``       that ended.
+``summary``    the end of the run, with ``peak_v`` (largest \\|source level\\| at a closed path, V), and the numbers of
+               ``set_onset``, ``safe`` and ``live`` events.
+
+``peak_current_a`` is the largest \\|I\\| so far. ``charge_c`` (integral of \\|I\\|) and ``energy_j`` (dissipated in the
+sample, the series resistor's share excluded) count from the first onset; from the start for loads that have none.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from hil.errors import BenchFaultError, BenchOptionError
+from hil.twin.truth import Entry, TruthRecord
+
+SAFE_V = 1e-3
+"""Below this magnitude in V the tip counts as safe: less than the 2400's burden voltage."""
+
+NEVER_NS = 1 << 62
+
+
+class OperatingPoint(NamedTuple):
+    """Where source and sample meet."""
+
+    v_tip: float
+    """Across the sample, behind the series resistor, in V."""
+    i_a: float
+    """Through the terminals, in A."""
+    clamped: bool
+    """True while the source limits its current and does not hold its level."""
+
+
+class SourcedLoad(ABC):
+    """Base of the loads; implements :class:`hil.protocols.Load`. Subclasses say where they operate and what changes.
+
+    The source is ideal: it follows its level and its clamp at once. (A 2400 needs 30 us to limit; that, and the
+    cable's charge, belong to the full twin.)
+    """
+
+    def __init__(self, *, series_ohm: float, truth: TruthRecord | None, dose_from_start: bool) -> None:
+        if not 0 <= series_ohm < 1e12:
+            raise BenchOptionError(f"--series-ohm {series_ohm}: want a resistance in ohm from 0 to 1e12")
+        self.series_ohm = series_ohm
+        self.truth = truth if truth is not None else TruthRecord()
+        self._v_set = 0.0
+        self._i_limit_a = 0.0
+        self._connected = False
+        self._point = OperatingPoint(0.0, 0.0, clamped=False)
+        self._began = False
+        self._t_ns = 0  # how far the sample has lived
+        self._since_ns = 0  # since when the present operating point holds
+        self._next_ns = NEVER_NS  # when the sample changes by itself
+        self._charge_c = 0.0
+        self._dosing = dose_from_start
+        self._dose_c = 0.0
+        self._energy_j = 0.0
+        self._peak_a = 0.0
+        self._peak_v = 0.0
+        self._safe = True
+        self._counts = {"set_onset": 0, "safe": 0, "live": 0}
+
+    def set_source(self, t_ns: int, v_set: float, i_limit_a: float, *, connected: bool) -> None:
+        """Change the source; see :class:`hil.protocols.Load`. Setting what is set already changes nothing."""
+        self.advance(t_ns)
+        if v_set == self._v_set and i_limit_a == self._i_limit_a and connected == self._connected:
+            return
+        if not i_limit_a >= 0:
+            raise BenchFaultError(f"current clamp {i_limit_a} A: want a magnitude")
+        self._close_segment(t_ns)
+        self._v_set, self._i_limit_a, self._connected = v_set, i_limit_a, connected
+        self._open_segment(t_ns)
+        self.advance(t_ns)
+
+    def advance(self, t_ns: int) -> None:
+        """Let the sample live until ``t_ns``; see :class:`hil.protocols.Load`."""
+        if not self._began:
+            self._began = True
+            self._t_ns = self._since_ns = t_ns
+        if t_ns < self._t_ns:
+            raise BenchFaultError(f"time {t_ns} ns is before {self._t_ns} ns: a load's time never goes backwards")
+        while self._next_ns <= t_ns:
+            change_ns = max(self._next_ns, self._since_ns)
+            self._close_segment(change_ns)
+            self._change(change_ns)
+            self._open_segment(change_ns)
+        self._t_ns = t_ns
+
+    def close(self, t_ns: int) -> None:
+        """End the run at ``t_ns``: write the summary and close the record."""
+        self.advance(t_ns)
+        self._close_segment(t_ns)
+        counts = {f"n_{event}": count for event, count in self._counts.items()}
+        self._record(t_ns, "summary", self._point.v_tip, self._point.i_a, {"peak_v": self._peak_v, **counts})
+        self.truth.close()
+
+    @property
+    def charge_c(self) -> float:
+        """Signed integral of the terminal current since the start, in C."""
+        return self._charge_c + self._point.i_a * ((self._t_ns - self._since_ns) * 1e-9)
+
+    @property
+    def terminal_current_a(self) -> float:
+        """Current through the terminals now, in A."""
+        return self._point.i_a
+
+    @property
+    def clamped(self) -> bool:
+        """True while the source limits its current and does not hold its level."""
+        return self._point.clamped
+
+    @property
+    def v_tip(self) -> float:
+        """Voltage across the sample now, in V."""
+        return self._point.v_tip
+
+    @property
+    def v_terminal(self) -> float:
+        """Voltage at the terminals now, in V: the level, or less while clamped."""
+        return self._point.v_tip + self._point.i_a * self.series_ohm
+
+    @abstractmethod
+    def _operate(self, v_set: float, i_limit_a: float) -> OperatingPoint:
+        """Return the operating point at a closed path."""
+
+    def _schedule(self, t_ns: int) -> int:
+        """Return when the sample changes by itself under the present operating point, or NEVER_NS."""
+        del t_ns
+        return NEVER_NS
+
+    def _change(self, t_ns: int) -> None:  # noqa: B027 - a hook: most loads never change
+        """Do the change that was scheduled."""
+
+    def _elapse(self, dt_ns: int) -> None:  # noqa: B027 - a hook: most loads do not age
+        """Account for ``dt_ns`` at the present operating point."""
+
+    def _operating_point(self) -> OperatingPoint:
+        if not self._connected:
+            return OperatingPoint(0.0, 0.0, clamped=False)
+        return self._operate(self._v_set, self._i_limit_a)
+
+    def _open_segment(self, t_ns: int) -> None:
+        self._since_ns = t_ns
+        self._point = point = self._operating_point()
+        self._peak_a = max(self._peak_a, abs(point.i_a))
+        if self._connected:
+            self._peak_v = max(self._peak_v, abs(self._v_set))
+        safe = not self._connected or abs(point.v_tip) < SAFE_V
+        if safe != self._safe:
+            self._safe = safe
+            self._record(t_ns, "safe" if safe else "live", point.v_tip, point.i_a)
+        self._next_ns = self._schedule(t_ns)
+
+    def _close_segment(self, t_ns: int) -> None:
+        dt_ns = t_ns - self._since_ns
+        point = self._point
+        self._elapse(dt_ns)
+        charge_c = point.i_a * (dt_ns * 1e-9)
+        self._charge_c += charge_c
+        if self._dosing:
+            self._dose_c += abs(charge_c)
+            self._energy_j += point.v_tip * charge_c
+        self._since_ns = self._t_ns = t_ns
+
+    def _record(self, t_ns: int, event: str, v_tip: float, i_a: float, more: Entry | None = None) -> None:
+        if event in self._counts:
+            self._counts[event] += 1
+        entry: Entry = {
+            "t_ns": t_ns,
+            "event": event,
+            "v_tip": v_tip,
+            "i_a": i_a,
+            "peak_current_a": max(self._peak_a, abs(i_a)),
+            "charge_c": self._dose_c,
+            "energy_j": self._energy_j,
+            "v_source": self._v_set,
+            "connected": self._connected,
+        }
+        self.truth.write(entry | (more or {}))
