@@ -1,0 +1,223 @@
+"""An MQTT broker of our own for the demo and the tests: on 127.0.0.1 only, without persistence, never for data to keep.
+
+Mosquitto where it is installed, else iotcore (extra ``demo``). Both speak MQTT 5 on :attr:`Broker.port` and 3.1.1 on
+:attr:`Broker.port_311`; with Mosquitto these are the same port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from hil.errors import BenchFaultError, BenchOptionError
+
+HOST: Final = "127.0.0.1"
+MAX_PAYLOAD: Final = 1 << 20
+Kind = Literal["mosquitto", "iotcore"]
+
+_PORTS: Final = range(20_000, 32_000)
+_START_S: Final = 10.0
+_STOP_S: Final = 5.0
+
+_MOSQUITTO = """\
+# Written by hil.broker; gone with it.
+user {user}
+persistence false
+max_queued_messages 0
+message_size_limit {max_payload}
+allow_anonymous true
+log_type error
+log_type warning
+{extra}
+listener {port} {host}
+"""
+
+_IOTCORE_LISTENER = """\
+[{version}.1]
+name = "{version}"
+listen = "{host}:{port}"
+next_connection_delay_ms = 1
+[{version}.1.connections]
+connection_timeout_ms = 5000
+max_payload_size = {max_payload}
+max_inflight_count = 100
+"""
+
+_IOTCORE = """\
+# Written by hil.broker; gone with it.
+id = 0
+[router]
+id = 0
+max_connections = 100
+max_outgoing_packet_count = 200
+max_segment_size = 104857600
+max_segment_count = 10
+"""
+
+
+def mosquitto_path() -> str | None:
+    """Return where Mosquitto is, or None; Debian keeps it off a user's PATH."""
+    return shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin")))
+
+
+def available() -> list[Kind]:
+    """Return the brokers this host can start, the preferred one first."""
+    kinds: list[Kind] = []
+    if mosquitto_path():
+        kinds.append("mosquitto")
+    if importlib.util.find_spec("iotcore"):
+        kinds.append("iotcore")
+    return kinds
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago, below the kernel's ephemeral range.
+
+    Inside that range a client that keeps trying a stopped broker's port may in the end connect to itself.
+    """
+    for port in random.sample(_PORTS, 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((HOST, port))
+            return port
+    raise BenchFaultError(f"no free port found in {_PORTS.start}..{_PORTS.stop - 1}")
+
+
+class Broker:
+    """A broker process, started on entry and ended on exit; :meth:`kill` and :meth:`start` again keep its ports.
+
+    Where util-linux's ``setpriv`` is at hand the broker also ends when the thread that started it does, so that a
+    killed test run leaves nothing behind.
+    """
+
+    def __init__(self, *, prefer: Kind | None = None, port: int = 0, mosquitto_lines: str = "") -> None:
+        """Choose a broker. ``port`` 0: a free one. ``mosquitto_lines``: more of its configuration, e.g. ``acl_file``.
+
+        Raises :class:`BenchOptionError` when the preferred broker, or any, is not installed.
+        """
+        kinds = available()
+        if not kinds or (prefer and prefer not in kinds):
+            raise BenchOptionError(
+                f"broker {prefer or 'mosquitto or iotcore'} is not installed: apt-get install mosquitto, or "
+                "pip install 'tipguard[demo]'"
+            )
+        self.kind: Kind = prefer or kinds[0]
+        if mosquitto_lines and self.kind != "mosquitto":
+            raise BenchOptionError("mosquitto_lines needs prefer='mosquitto'")
+        self.host = HOST
+        self.port = port or free_port()
+        self.port_311 = self.port if self.kind == "mosquitto" else free_port()
+        self._extra = mosquitto_lines
+        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process else None
+
+    @property
+    def folder(self) -> Path:
+        """Where its configuration and log are."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="tipguard-broker-"))
+        return self._folder
+
+    def start(self) -> None:
+        """Start it and return once it accepts connections. Raises :class:`BenchFaultError` if it does not."""
+        if self._process is not None:
+            return
+        command = self._command()
+        if setpriv := shutil.which("setpriv"):
+            command = [setpriv, "--pdeathsig", "TERM", *command]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            self._wait_until_ready(self._process)
+        except BenchFaultError:
+            self.close()
+            raise
+
+    def _command(self) -> list[str]:
+        config = self.folder / "config.toml"
+        if self.kind == "mosquitto":
+            text = _MOSQUITTO.format(
+                user=getpass.getuser(), host=HOST, port=self.port, max_payload=MAX_PAYLOAD, extra=self._extra
+            )
+            config.write_text(text, encoding="utf-8")
+            return [mosquitto_path() or "mosquitto", "-c", str(config)]
+        text = _IOTCORE + "".join(
+            _IOTCORE_LISTENER.format(version=version, host=HOST, port=port, max_payload=MAX_PAYLOAD)
+            for version, port in (("v5", self.port), ("v4", self.port_311))
+        )
+        config.write_text(text, encoding="utf-8")
+        # -P: a folder named iotcore where we were started is not the package. Its router logs every packet as an error.
+        return [sys.executable, "-P", "-m", "iotcore", "--config", str(config), "--log-level", "CRITICAL"]
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_S
+        waiting = {self.port, self.port_311}
+        while waiting:
+            # Waiting for its end paces the loop and sees a failed start at once.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(0.01)
+                raise BenchFaultError(f"{self.kind} ended with code {code} at start: {self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise BenchFaultError(f"{self.kind} does not listen on {sorted(waiting)} after {_START_S:.0f} s")
+            waiting = {port for port in waiting if not _accepts(port)}
+
+    def _log_tail(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-500:].strip()
+
+    def stop(self) -> None:
+        """End it politely; it may be started again. A second call does nothing."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_S)
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Stop, and remove the folder."""
+        self.close()
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1.0):
+        return True
+    return False
