@@ -35,6 +35,7 @@ class VirtualTimer:
     __slots__ = ("_callback", "_clock", "t_ns")
 
     def __init__(self, clock: VirtualClock, t_ns: int, callback: Callable[[], None]) -> None:
+        """Clocks make their own timers."""
         self._clock = clock
         self._callback: Callable[[], None] | None = callback
         self.t_ns = t_ns
@@ -64,6 +65,7 @@ class VirtualClock:
     """
 
     def __init__(self, start_ns: int = START_NS) -> None:
+        """Begin at ``start_ns``."""
         self._now_ns = start_ns
         self._seq = 0
         self._cancelled = 0
@@ -160,6 +162,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self, clock: VirtualClock) -> None:
+        """Make the loop of ``clock``; :func:`run_virtual` does, and closes it."""
         self._clock = clock
         self.failure: BaseException | None = None
         selector = _JumpingSelector(clock)

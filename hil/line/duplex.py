@@ -20,6 +20,7 @@ class Duplex:
     """
 
     def __init__(self, device: Device, baud: int, chunk: Chunk, deliver: Callable[[int, bytes], None]) -> None:
+        """Attach ``device`` to two directions of ``baud`` bit/s (0: bytes take no time)."""
         self.device = device
         self.to_device = Pacer(baud, AT_CONTROL)
         self.to_reader = Pacer(baud, READER_RUNS[chunk])

@@ -17,6 +17,7 @@ class MemoryTransport:
     """The edge's end of a :class:`MemoryLine`; implements :class:`edge.instruments.transport.Transport`."""
 
     def __init__(self, line: MemoryLine, name: str) -> None:
+        """Lines make their own transports."""
         self._line = line
         self._name = name
         self._received = bytearray()
@@ -62,8 +63,9 @@ class MemoryTransport:
         return self._line._unsent()  # noqa: SLF001
 
     def on_readable(self, callback: Callable[[], None] | None) -> None:
-        """Call ``callback`` whenever bytes have arrived, and once when the link is lost; None stops that."""
-        self._check()
+        """Call ``callback`` whenever bytes have arrived, and once when the link is lost; None stops that, also then."""
+        if callback is not None:
+            self._check()
         self._callback = callback
         if callback is not None and self._received:
             self._line.call_soon(self._notify)
@@ -104,6 +106,7 @@ class MemoryLine:
     def __init__(
         self, device: Device, clock: Clock, baud: int = 57600, *, chunk: Chunk = "line", name: str = "memory"
     ) -> None:
+        """Attach ``device`` to a line of ``baud`` bit/s (0: bytes take no time) that lives by ``clock``."""
         self._clock = clock
         self._name = name
         self._duplex = Duplex(device, baud, chunk, self._deliver)

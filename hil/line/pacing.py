@@ -50,6 +50,7 @@ class Pacer:
     """
 
     def __init__(self, baud: int, runs: re.Pattern[bytes]) -> None:
+        """Begin with a free line; raises ValueError for a negative baud."""
         if baud < 0:
             raise ValueError(f"baud {baud}: want a positive rate in bit/s, or 0 for a line that takes no time")
         self.baud = baud

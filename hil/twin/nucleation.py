@@ -49,6 +49,7 @@ class Trigger:
     """
 
     def __init__(self, hazard: Hazard, rng: random.Random) -> None:
+        """Draw the threshold: one number from ``rng``."""
         self._log_h0 = hazard.log_h0
         self._v_star = hazard.v_star
         self._left = -math.log1p(-rng.random())

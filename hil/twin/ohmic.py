@@ -21,6 +21,7 @@ class OhmicLoad(SourcedLoad):
     """``r_ohm`` (1 mohm to 1 Pohm) behind ``series_ohm``; the tip voltage is the one across ``r_ohm``."""
 
     def __init__(self, r_ohm: float, series_ohm: float = 0.0, *, truth: TruthRecord | None = None) -> None:
+        """Raise BenchOptionError for resistances out of range."""
         if not 1e-3 <= r_ohm <= 1e15:
             raise BenchOptionError(f"ohmic:{r_ohm}: want a resistance in ohm from 1e-3 to 1e15")
         super().__init__(series_ohm=series_ohm, truth=truth, dose_from_start=True)

@@ -100,6 +100,7 @@ class SwitchingSite(SourcedLoad):
         seed: int = 0,
         truth: TruthRecord | None = None,
     ) -> None:
+        """Draw the site; raises BenchOptionError for an unknown kind or a number out of range."""
         if kind not in KINDS:
             raise BenchOptionError(f"site {kind!r}: want one of {', '.join(KINDS)}")
         if u_median_v is not None and not 0 < u_median_v <= 200:

@@ -49,6 +49,7 @@ class SourcedLoad(ABC):
     """
 
     def __init__(self, *, series_ohm: float, truth: TruthRecord | None, dose_from_start: bool) -> None:
+        """Begin disconnected; ``series_ohm`` (0 to 1e12) sits between terminals and sample."""
         if not 0 <= series_ohm < 1e12:
             raise BenchOptionError(f"--series-ohm {series_ohm}: want a resistance in ohm from 0 to 1e12")
         self.series_ohm = series_ohm

@@ -23,6 +23,7 @@ class TruthRecord:
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        """Open ``path`` anew, or record in memory."""
         self.entries: list[Entry] = []
         self._file: TextIO | None = None
         if path is not None:

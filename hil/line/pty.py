@@ -1,0 +1,130 @@
+"""The serial line behind a real pseudo-terminal, in real time: what any program that opens a port can talk to.
+
+One thread, one blocking call. ``select.select`` because it waits with microseconds: ``poll`` and ``epoll`` of Python
+3.11 round up to milliseconds, which is six bytes at 57600 baud, and ``os.timerfd_create`` came with 3.13. Linux may
+still wake a normal thread 50 us late (timer slack); :func:`sharpen_timers` takes that away.
+
+A pseudo-terminal has no baud rate: both directions are paced by line-clock arithmetic. Late wake-ups do not add up,
+because device and line live at their ideal times and only the hand-over to the kernel is late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import threading
+import time
+import tty
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hil.errors import BenchOptionError
+from hil.line.duplex import Duplex
+from hil.line.pacing import NEVER, Chunk
+from hil.protocols import Device
+
+_READ_MAX = 4096
+_LONGEST_WAIT_S = 3600.0
+
+
+class PtyLine:
+    """``device`` behind a pseudo-terminal that ``link_path`` points to; a context manager.
+
+    The line holds the slave open itself, so that a client that closes is not a hang-up and the next one finds the
+    device as the last one left it. Nobody may be listening: bytes that the kernel has no room for (some 20 KiB) are lost
+    and counted in ``lost_bytes``, as on a wire. Flow control is not modelled.
+    """
+
+    def __init__(self, device: Device, link_path: Path, baud: int, *, chunk: Chunk = "fifo") -> None:
+        """Open the pseudo-terminal and make the link.
+
+        ``baud`` in bit/s; 0: bytes take no time. Raises BenchOptionError if the link cannot be made; only a link that
+        points nowhere, or at the very pseudo-terminal just opened, is replaced.
+        """
+        self.link_path = link_path
+        self.lost_bytes = 0
+        self._out = bytearray()
+        self._duplex = Duplex(device, baud, chunk, self._collect)
+        self._master, self._slave = os.openpty()
+        try:
+            tty.setraw(self._slave)
+            os.set_blocking(self._master, False)
+            self.slave_name = os.ttyname(self._slave)
+            _make_link(link_path, self.slave_name)
+        except BaseException:
+            os.close(self._master)
+            os.close(self._slave)
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the open line."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the line."""
+        self.close()
+
+    def run(self, stop_fd: int) -> None:
+        """Serve until ``stop_fd`` is readable. Blocks; call it from one thread only."""
+        duplex, master = self._duplex, self._master
+        while True:
+            duplex.run_until(time.monotonic_ns())
+            if self._out:
+                self._flush()
+            due_ns = duplex.next_ns()
+            wait_s = _LONGEST_WAIT_S if due_ns == NEVER else (due_ns - time.monotonic_ns()) / 1e9
+            ready = select.select((master, stop_fd), (), (), min(max(wait_s, 0.0), _LONGEST_WAIT_S))[0]
+            if stop_fd in ready:
+                duplex.run_until(time.monotonic_ns())
+                return
+            if master in ready:
+                data = os.read(master, _READ_MAX)
+                duplex.to_device.push(time.monotonic_ns(), data)
+
+    def close(self) -> None:
+        """Remove the link if it is still ours, and hang up. A no-op the second time."""
+        if self._master < 0:
+            return
+        with contextlib.suppress(OSError):
+            if str(self.link_path.readlink()) == self.slave_name:
+                self.link_path.unlink()
+        os.close(self._master)
+        os.close(self._slave)
+        self._master = self._slave = -1
+
+    def _collect(self, _t_ns: int, data: bytes) -> None:
+        # Runs that are due in the same turn go out in one system call, and wake the reader once.
+        self._out += data
+
+    def _flush(self) -> None:
+        try:
+            written = os.write(self._master, self._out)
+        except BlockingIOError:
+            written = 0
+        self.lost_bytes += len(self._out) - written
+        self._out.clear()
+
+
+def sharpen_timers() -> None:
+    """Let the calling thread's waits end within a microsecond of their time instead of 50 us; a no-op if forbidden."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{threading.get_native_id()}/timerslack_ns").write_text("1", encoding="ascii")
+
+
+def _make_link(link: Path, target: str) -> None:
+    try:
+        if link.is_symlink() and (not link.exists() or str(link.readlink()) == target):
+            link.unlink()
+        link.symlink_to(target)
+    except FileExistsError as error:
+        raise BenchOptionError(
+            f"link {link}: exists and is in use or not a link; remove it or name another path"
+        ) from error
+    except OSError as error:
+        hint = "create its directory first" if error.errno == errno.ENOENT else "name a path in a writable directory"
+        raise BenchOptionError(f"link {link}: {error.strerror}; {hint}") from error
