@@ -1,0 +1,1 @@
+"""The controller side: what runs beside the instrument, and what reads its frames."""

@@ -231,5 +231,7 @@ def template(*, path: str, serial_number: str, series_ohm: float) -> str:
     """
     for key, value in (("ports.smu.path", path), ("smu.serial_number", serial_number)):
         if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}", value):
-            raise ConfigError(f"{key}: value {value!r}: expected printable characters without spaces or quotes", key=key)
+            raise ConfigError(
+                f"{key}: value {value!r}: expected printable characters without spaces or quotes", key=key
+            )
     return TEMPLATE.format(path=path, serial=serial_number, series_ohm=f"{series_ohm:g}")

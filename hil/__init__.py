@@ -1,0 +1,1 @@
+"""The emulated bench: instruments, lines, the twin of the sample."""

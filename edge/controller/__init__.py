@@ -1,0 +1,1 @@
+"""The processes that own the instrument: keeper and worker, and what they share."""

@@ -1,0 +1,1 @@
+"""Plans: what to do. No I/O."""

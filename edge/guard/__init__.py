@@ -1,0 +1,1 @@
+"""The guard: detector, states, phases, cut, capture. Decides; does no I/O."""

@@ -38,6 +38,11 @@ class CutForm(enum.IntEnum):
         """The lines of this form, each with its terminator."""
         return _LINES[self]
 
+    @property
+    def wants_zero(self) -> bool:
+        """True where a cut is only verified once the programmed level is 0 V."""
+        return self is CutForm.TIP
+
 
 _LINES: Final[dict[CutForm, tuple[bytes, ...]]] = {
     CutForm.UNKNOWN: (commands.OUTPUT_OFF,),
@@ -54,9 +59,22 @@ def cut_form(kind: str) -> CutForm:
 class Cut:
     """One cut under way. Times are CLOCK_MONOTONIC in ns, given by the caller; bytes are returned, never written."""
 
-    def __init__(self, form: CutForm, *, abort: bytes, query_outstanding: bool, baud: int, first_tag: int) -> None:
-        """Prepare. ``first_tag`` (any int) seeds the tags of this cut; it should differ from the last cut's."""
-        self._form = form
+    def __init__(
+        self,
+        lines: tuple[bytes, ...],
+        *,
+        wants_zero: bool,
+        abort: bytes,
+        query_outstanding: bool,
+        baud: int,
+        first_tag: int,
+    ) -> None:
+        """Prepare a cut by ``lines`` (see :class:`CutForm`) on a line of ``baud`` bit/s (0: no wire time).
+
+        ``first_tag`` (any int) seeds the tags of this cut; it should differ from the last cut's.
+        """
+        self._lines = b"".join(lines)
+        self._wants_zero = wants_zero
         self._abort = abort if query_outstanding else b""
         self._byte_ns = 10_000_000_000 // baud if baud else 0
         self._tag = first_tag % 255
@@ -90,7 +108,7 @@ class Cut:
         # Tags count up within a cut and are never 0, so that two rounds are never confused.
         self._tag = self._tag % 255 + 1
         self._tags.add(self._tag)
-        data = head + b"\n" + b"".join(self._form.lines) + commands.tagged_query(self._tag)
+        data = head + b"\n" + self._lines + commands.tagged_query(self._tag)
         self.rounds += 1
         wire_ns = (len(data) + _REPLY_BYTES) * self._byte_ns
         self._due_ns = now_ns + wire_ns + (ROUND_NS if self.rounds <= ROUNDS_TO_ALARM else SLOW_ROUND_NS)
@@ -109,7 +127,7 @@ class Cut:
         if reply.tag not in self._tags:
             self.stale_replies += 1
             return False
-        if reply.output_on or (self._form is CutForm.TIP and abs(reply.level_v) > _SAFE_LEVEL_V):
+        if reply.output_on or (self._wants_zero and abs(reply.level_v) > _SAFE_LEVEL_V):
             # A valid answer that the output is still on: repeat at once, not after the wait.
             self._due_ns = now_ns
             return False

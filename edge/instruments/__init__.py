@@ -1,0 +1,1 @@
+"""Ports, links, and drivers of instruments."""

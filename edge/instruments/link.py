@@ -33,6 +33,7 @@ class Link:
         self._splitter = LineSplitter()
         self._handler: LineHandler | None = None
         self._unsent = b""
+        self._waiting: asyncio.Future[bytes] | None = None
         self.deadline_ns = 0
         transport.on_readable(self.readable)
 
@@ -73,6 +74,8 @@ class Link:
         if self.lost is None:
             self.lost = error
             self.transport.on_readable(None)
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_exception(error)
             self.on_lost(error)
 
     def write(self, data: bytes) -> None:
@@ -129,12 +132,14 @@ class Link:
             if not reply.done():
                 reply.set_result(line)
 
+        self._waiting = reply
         self.ask(message, answered, deadline_ns)
         timer = self.clock.call_at(deadline_ns, give_up)
         try:
             return await reply
         finally:
             timer.cancel()
+            self._waiting = None
             self.forget()
 
     async def settle(self, quiet_s: float) -> None:

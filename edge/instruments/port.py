@@ -57,7 +57,8 @@ class OpenPort:
                 path, baudrate=baud, timeout=0, write_timeout=0, xonxoff=False, rtscts=False, exclusive=None
             )
         except (serial.SerialException, ValueError, termios.error) as error:
-            reason = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+            number = getattr(error, "errno", None)
+            reason = os.strerror(number) if isinstance(number, int) else str(error)
             raise ConfigError(
                 f"port {path}: {reason}; check ports.smu.path, and that this user is in the group that owns the port "
                 "(often dialout)",

@@ -1,0 +1,1 @@
+"""The Keithley 2400's messages and replies."""

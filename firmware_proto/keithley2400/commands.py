@@ -82,16 +82,21 @@ def configure(
     nplc: float,
     autozero: bool,
     output_off: OutputOff,
+    source_delay_s: float = 0.0005,
     rear_terminals: bool = False,
 ) -> tuple[bytes, ...]:
     """Return the set-up for sourcing volts and measuring amperes, one command a message, output off throughout.
 
     ``source_range_v``: 0.2..200. ``sense_range_a``: fixed measure range, 1e-6..1. ``protection_a``: compliance in A.
-    ``nplc``: 0.01..10 power-line cycles. Autorange ends off everywhere. The caller reads back what matters.
+    ``nplc``: 0.01..10 power-line cycles. ``source_delay_s``: 0..1, between a level change and its aperture, for the
+    cable's charging current to pass. Autorange ends off everywhere. The caller reads back what matters.
     """
     if not 0.01 <= nplc <= 10:
         raise LocalProtocolError(f"nplc must be 0.01..10, not {nplc!r}")
     source_range = _fixed(source_range_v, decimal.Decimal("0.1"), "a source range in V", 210.0).encode()
+    if not 0 <= source_delay_s <= 1:
+        raise LocalProtocolError(f"a source delay must be 0..1 s, not {source_delay_s!r}")
+    delay = _fixed(source_delay_s, _LEVEL_STEP, "a source delay in s", 1.0).encode()
     speed = _fixed(nplc, decimal.Decimal("0.01"), "nplc", 10.0).encode()
     return tuple(
         line + TERMINATOR
@@ -108,7 +113,7 @@ def configure(
             b":SOUR:VOLT:MODE FIX",
             b":SOUR:VOLT:RANG " + source_range,
             b":SOUR:VOLT 0",
-            b":SOUR:DEL 0",
+            b":SOUR:DEL " + delay,
             b":SOUR:CLE:AUTO OFF",
             b":SENS:FUNC:CONC OFF",
             b":SENS:FUNC 'CURR'",
@@ -143,4 +148,4 @@ READBACKS: Final = (
     b":TRIG:COUN?\n",
     b":OUTP?\n",
 )
-"""What :func:`configure` set and a run depends on, one query a message; judged by ``replies.Readback``."""
+"""What :func:`configure` set and a run depends on, one query a message, judged before anything is energised."""

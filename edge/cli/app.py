@@ -1,0 +1,55 @@
+"""Puts the verbs together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from edge.cli import check, init, processes, run, talk
+
+
+def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
+    """Return the command line; the bench (``hil``) and the demo are imported only when they are asked for."""
+    app = typer.Typer(
+        name="tipguard",
+        help="Guards a conductive-AFM tip: sources the bias, reads every sample, cuts at the surge, loses no event.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    app.command("init")(init.init)
+    app.command("check")(check.check)
+    app.add_typer(run.app, name="run")
+    app.command("stop")(talk.stop)
+    app.command("rearm")(talk.rearm)
+    app.command("status")(talk.status)
+    app.command("serve")(processes.serve)
+    app.command("controller")(processes.controller)
+    app.command("uplink")(processes.uplink)
+    app.command("safe-off")(_safe_off_help)
+    if with_hil:
+        from hil.cli import app as hil_app
+
+        app.add_typer(hil_app, name="hil")
+    else:
+        app.command("hil")(_placeholder("The emulated bench: `tipguard hil smu --help`."))
+    if with_demo:
+        from edge.cli.demo import demo
+
+        app.command("demo")(demo)
+    else:
+        app.command("demo")(_placeholder("One emulated sweep to the surge and the cut, in half a minute."))
+    return app
+
+
+def _safe_off_help() -> None:
+    """Switch the output off and verify it, whatever else is broken."""
+
+
+def _placeholder(text: str) -> Callable[[], None]:
+    def verb() -> None:
+        raise AssertionError("served by its own module")
+
+    verb.__doc__ = text
+    return verb

@@ -1,0 +1,32 @@
+"""``tipguard check``: is this rig ready, and what protects it?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rich.table import Table
+
+from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, JsonOption, guarded, out, print_json
+from edge.config import load
+
+_STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def check(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Check configuration, port, instrument, protection and broker. Changes nothing."""
+
+    def work() -> int:
+        from edge.controller.checkup import check as find
+
+        findings = find(load(config), config)
+        failed = any(finding.grade == "fail" for finding in findings)
+        if json:
+            print_json({"ok": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})
+        else:
+            table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+            for finding in findings:
+                table.add_row(f"[{_STYLE[finding.grade]}]{finding.grade}[/]", finding.what, finding.text)
+            out.print(table)
+        return EXIT_FAILED if failed else 0
+
+    guarded(work)

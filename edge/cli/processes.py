@@ -1,0 +1,197 @@
+"""``tipguard controller``, ``uplink``, ``serve``: start the processes of a rig."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edge import rundir
+from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, client_for, err, guarded
+from edge.config import Config, load
+from edge.errors import BusyError, ConfigError, TipguardError
+from edge.logs import configure_logs
+
+
+def keeper_command(config: Config, path: str) -> list[str]:
+    """Return the command line of a rig's keeper."""
+    return [
+        sys.executable,
+        "-m",
+        "edge.controller.keeper",
+        "--config",
+        path,
+        "--rig",
+        config.rig.id,
+        "--port",
+        config.ports.smu.path,
+        "--baud",
+        str(config.ports.smu.baud),
+        "--kind",
+        config.rig.kind,
+        "--abort",
+        config.smu.abort,
+        "--realtime" if config.runtime.realtime == "auto" else "--no-realtime",
+    ]
+
+
+def controller(config: ConfigArgument = DEFAULT_CONFIG) -> None:
+    """Run keeper and worker of one rig until SIGTERM. Never switches an output on by itself."""
+
+    def work() -> int:
+        command = keeper_command(load(config), str(config.resolve()))
+        # The keeper reads no configuration and imports no validator: it replaces this process.
+        os.execv(command[0], command)
+
+    guarded(work)
+
+
+def uplink(config: ConfigArgument = DEFAULT_CONFIG) -> None:
+    """Drain the ring and publish to the broker until SIGTERM."""
+
+    def work() -> int:
+        from edge.uplink import run_uplink
+
+        loaded = load(config)
+        configure_logs()
+        settings = uplink_settings(loaded)
+
+        async def serve_uplink() -> None:
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            await run_uplink(settings, worker_status=lambda: _worker_status(loaded), stop=stop)
+
+        asyncio.run(serve_uplink())
+        return 0
+
+    guarded(work)
+
+
+def _worker_status(config: Config) -> dict[str, Any] | None:
+    try:
+        with client_for(config) as client:
+            answer = client.call("status")
+    except TipguardError:
+        return None
+    data = answer.get("data")
+    return data if isinstance(data, dict) else None
+
+
+def uplink_settings(config: Config) -> Any:  # noqa: ANN401 - UplinkSettings, imported lazily
+    """Build the uplink's settings from a rig's configuration; raise ConfigError for an unreadable password."""
+    from edge.uplink import UplinkSettings
+
+    password = None
+    if config.uplink.password_file is not None:
+        try:
+            password = Path(config.uplink.password_file).read_text(encoding="utf-8").split("\n", 1)[0]
+        except OSError as error:
+            raise ConfigError(
+                f"uplink.password_file: {config.uplink.password_file}: {error.strerror}", key="uplink.password_file"
+            ) from error
+    return UplinkSettings(
+        rig=config.rig.id,
+        ring_path=rundir.rig_dir(config.rig.id) / rundir.RING_FILE,
+        host=config.uplink.host,
+        port=config.uplink.port,
+        username=config.uplink.username,
+        password=password,
+    )
+
+
+def serve(config: ConfigArgument = DEFAULT_CONFIG) -> None:
+    """Run controller and uplink together, for a person at a desk. Ctrl-C cuts, verifies and ends both."""
+
+    def work() -> int:
+        loaded = load(config)
+        if rundir.controller_runs(rundir.rig_dir(loaded.rig.id)):
+            raise BusyError(f"rig {loaded.rig.id}: a controller already runs; stop that one first")
+        return Desk(loaded, str(config.resolve())).run()
+
+    guarded(work)
+
+
+class Desk:
+    """Controller and uplink as children of one process."""
+
+    def __init__(self, config: Config, path: str) -> None:
+        """Prepare; starts nothing."""
+        self._config = config
+        self._path = path
+        self._stopping = False
+
+    def run(self) -> int:
+        """Start both, say when the rig is ready, wait; return the controller's exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        # Children in their own process groups: Ctrl-C reaches them once, through us, in order.
+        controller = subprocess.Popen(keeper_command(self._config, self._path), process_group=0)
+        uplink = subprocess.Popen([sys.executable, "-m", "edge.cli.main", "uplink", self._path], process_group=0)
+        self._children = {"controller": controller, "uplink": uplink}
+        announced = False
+        uplink_said = False
+        while controller.poll() is None:
+            if self._stopping:
+                controller.send_signal(signal.SIGTERM)
+                break
+            if not announced and (status := _worker_status(self._config)) and status["state"] != "UNKNOWN":
+                announced = True
+                verdict = f" ({status['verdict']})" if status["verdict"] else ""
+                err.print(f"rig {self._config.rig.id}: ready, state {status['state']}{verdict}", markup=False)
+            if uplink.poll() is not None and not uplink_said:
+                uplink_said = True
+                err.print(f"uplink ended (exit {uplink.returncode}); the rig goes on, frames wait in the ring")
+            self._wait(controller)
+        return self._end(controller)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    @staticmethod
+    def _wait(controller: subprocess.Popen[bytes]) -> None:
+        try:
+            controller.wait(0.2)
+        except subprocess.TimeoutExpired:
+            return
+
+    def _end(self, controller: subprocess.Popen[bytes]) -> int:
+        try:
+            code = controller.wait(8.0)
+        except subprocess.TimeoutExpired:
+            controller.kill()
+            controller.wait()
+            code = -signal.SIGKILL
+        if code not in (0, 1, 2):
+            # Keeper gone without its last word: the supervisor's own cut, as ExecStopPost does under systemd.
+            done = subprocess.run(
+                [sys.executable, "-m", "edge.controller.safe_off", self._path], check=False, timeout=10
+            )
+            code = EXIT_FAILED if done.returncode == 0 else 4
+        uplink = self._children["uplink"]
+        if uplink.poll() is None:
+            # Let it take what the stop left in the ring.
+            uplink.send_signal(signal.SIGTERM)
+            try:
+                uplink.wait(5.0)
+            except subprocess.TimeoutExpired:
+                uplink.kill()
+                uplink.wait()
+        return code
+
+
+def wait_ready(config: Config, timeout_s: float) -> dict[str, Any]:
+    """Wait until the controller has left UNKNOWN; raise BusyError after ``timeout_s``."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        status = _worker_status(config)
+        if status is not None and status["state"] != "UNKNOWN":
+            return status
+        time.sleep(0.05)
+    raise BusyError(f"rig {config.rig.id}: the controller was not ready after {timeout_s:g} s; see its messages above")

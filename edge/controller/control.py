@@ -1,0 +1,93 @@
+"""control.sock: one msgpack map a message, ``{v, verb, args, user, epoch, nonce} -> {ok, error, data}``.
+
+Served by the worker's control task on a Unix SOCK_SEQPACKET socket in the run directory. Clients are the command line
+(known by its peer credentials) and the uplink. What may be done is decided here and below, never by the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pwd
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from edge.control_client import MAX_MESSAGE, VERSION
+from edge.errors import TipguardError
+
+Handler = Callable[[dict[str, Any], str], dict[str, Any]]
+"""Gets the args and who asks; returns the data, or raises a TipguardError."""
+
+
+def _peer(connection: socket.socket) -> str:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", raw)
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+class ControlServer:
+    """Serves verbs; one reply a message."""
+
+    def __init__(self, path: Path, verbs: dict[str, Handler]) -> None:
+        """Bind ``path``, replacing what a dead worker left there (the rig's lock is held by our keeper)."""
+        self._verbs = verbs
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(path))
+        path.chmod(0o600)
+        self._socket.listen(16)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Accept clients until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                connection, _ = await loop.sock_accept(self._socket)
+                task = loop.create_task(self._client(connection), name="control client")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            self._socket.close()
+
+    async def _client(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with connection:
+            user = _peer(connection)
+            # A client that goes away in the middle ends its own conversation, nothing else.
+            with contextlib.suppress(ConnectionError):
+                while message := await loop.sock_recv(connection, MAX_MESSAGE):
+                    await loop.sock_sendall(connection, msgpack.packb(self.answer(message, user)))
+
+    def answer(self, message: bytes, user: str) -> dict[str, Any]:
+        """Judge one message and do what it asks."""
+        try:
+            request = msgpack.unpackb(message, max_map_len=64, max_str_len=4096, max_array_len=4096)
+        except (ValueError, msgpack.UnpackException):
+            return _refuse("bad_message", "not a msgpack map")
+        if not isinstance(request, dict) or request.get("v") != VERSION:
+            return _refuse("bad_version", f"expected a map with v = {VERSION}")
+        verb, args = request.get("verb"), request.get("args", {})
+        handler = self._verbs.get(verb) if isinstance(verb, str) else None
+        if handler is None:
+            return _refuse("unknown_verb", f"unknown verb {verb!r}; one of: {', '.join(sorted(self._verbs))}")
+        if not isinstance(args, dict):
+            return _refuse("bad_args", "args must be a map")
+        try:
+            return {"v": VERSION, "ok": True, "error": None, "data": handler(args, user)}
+        except TipguardError as error:
+            return _refuse(getattr(error, "reason", type(error).__name__), str(error))
+
+
+def _refuse(reason: str, message: str) -> dict[str, Any]:
+    return {"v": VERSION, "ok": False, "error": {"reason": reason, "message": message}, "data": None}

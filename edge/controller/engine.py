@@ -1,0 +1,563 @@
+"""The engine: the one place that writes to the instrument while its output may be on.
+
+Hot path: a reply's bytes come in where the poll returns; the reading is parsed, observed by the guard and, if there
+is a verdict, cut, before anything is recorded or scheduled. What is not urgent is left to :meth:`Engine.tick`, every
+20 ms. Times are CLOCK_MONOTONIC in ns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import secrets
+from typing import Any, Final
+
+from edge.clock import Clock
+from edge.config import Config
+from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror
+from edge.controller.page import Page
+from edge.controller.recorder import Recorder
+from edge.errors import BusyError, InstrumentError, LinkLostError, ReplyTimeoutError, WrongInstrumentError
+from edge.experiments.steps import Outcome
+from edge.guard.cut import Cut, CutForm, cut_form
+from edge.guard.guard import Guard
+from edge.guard.phases import PhaseSpec
+from edge.guard.states import Cause, State
+from edge.guard.verdicts import Verdict
+from edge.instruments.link import Link
+from edge.instruments.smu import CheckResult, Setup, Smu, SmuIdentity
+from edge.samples import Phase, Sample
+from firmware_proto.keithley2400 import commands
+
+TICK_NS: Final = 20_000_000
+DEADLINE_MARGIN_S: Final = 0.020
+DEADLINE_MAX_S: Final = 0.150
+CHECK_EVERY: Final = 16
+"""Samples between two looks at limit, range and output-off state."""
+CUT_READINGS: Final = 3
+RING_FULL_AT: Final = 0.95
+MAX_STEP_SAMPLES: Final = 65_536
+_PLANNED_OFF_S: Final = 0.030
+
+
+@dataclasses.dataclass(slots=True)
+class CutRecord:
+    """What happened at a cut, for the event document."""
+
+    verdict: Verdict | None
+    planned: bool
+    reading_ns: int
+    decided_ns: int
+    written_ns: int
+    state_before: State
+    verified_ns: int | None = None
+    rounds: int = 0
+    escalated: bool = False
+
+
+class Engine:
+    """Drives one SMU under the guard. All methods belong to the loop's thread."""
+
+    def __init__(
+        self, config: Config, smu: Smu, guard: Guard, recorder: Recorder, page: Page, mirror: Mirror, clock: Clock
+    ) -> None:
+        """Take over the link's callbacks; sends nothing."""
+        self.config = config
+        self.smu = smu
+        self.guard = guard
+        self.recorder = recorder
+        self.identity: SmuIdentity | None = None
+        self.notices: collections.deque[tuple[str, dict[str, Any]]] = collections.deque(maxlen=256)
+        """What happened, for whoever logs; the hot path never logs."""
+        self.alarm: str | None = None
+        self.trip_verdict: Verdict | None = None
+        self.last_sample: Sample | None = None
+        self.last_event: dict[str, Any] | None = None
+        self.cuts = {"planned": 0, "protective": 0}
+        self.cut_form: CutForm = cut_form(config.rig.kind)
+        self._abort = commands.ABORT[config.smu.abort]
+        self._page = page
+        self._mirror = mirror
+        self._clock = clock
+        self._link: Link = smu.link
+        self._link.on_stray = self._on_stray
+        self._link.on_lost = self._on_lost
+        self._link.on_outstanding = page.set_query_outstanding
+        self._line_lock = asyncio.Lock()
+        self._cut: Cut | None = None
+        self._cut_record: CutRecord | None = None
+        self._cut_readings = 0
+        self._cut_deadline_ns = 0
+        self._step: asyncio.Future[Outcome] | None = None
+        self._samples: collections.deque[Sample] = collections.deque(maxlen=MAX_STEP_SAMPLES)
+        self._levels: tuple[float, ...] = ()
+        self._messages: list[bytes] = []
+        self._deadlines: list[int] = []
+        self._at = 0
+        self._dwell_ns = 0
+        self._level_sent_ns = 0
+        self._since_check = 0
+        self._bias_v = 0.0
+        self._read_ns = 0
+        self._read_deadline_ns = 0
+        self._check_deadline_ns = 0
+        self._safe_waiters: list[asyncio.Future[None]] = []
+
+    # -- output off: identify, arm, watch ---------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The guard's state."""
+        return self.guard.state
+
+    async def start(self, *, must_have_mirror: bool) -> None:
+        """Find out what is behind the port and leave UNKNOWN: SAFE if the output is verified off, else cut.
+
+        A dirty mirror, or none where ``must_have_mirror``, latches TRIPPED(RESTART). Starting never energises.
+        Raises WrongInstrumentError, ReplyTimeoutError or InstrumentError when that cannot be done.
+        """
+        latch = self._mirror.read()
+        async with self._line_lock:
+            await self.verify_identity()
+            if await self.smu.output_on():
+                # Somebody left it on, or our last life did: nothing supervises it, so it goes off.
+                self._notice("output found on at start; cutting")
+                self._begin_protective(Verdict.RESTART, self._clock.now_ns())
+        if self.state is State.CUTTING:
+            await self.until_off()
+            return
+        self.guard.machine.move(Cause.VERIFIED_OFF)
+        if latch is None and not must_have_mirror:
+            self._mirror.write(Latch(CLEAN, epoch=self.recorder.epoch))
+        elif latch is None or latch.state != CLEAN:
+            self.latch_restart(latch)
+
+    def latch_restart(self, latch: Latch | None) -> None:
+        """Go TRIPPED(RESTART), and leave an event that says what is known of the last life."""
+        self.guard.machine.move(Cause.RESTART_LATCH)
+        self.trip_verdict = Verdict.RESTART
+        known = dataclasses.asdict(latch) if latch is not None else None
+        if latch is not None and latch.state == TRIPPED and latch.verdict and latch.keeper_cut is None:
+            # The trip itself was recorded in the life before; its reason is kept.
+            self.trip_verdict = Verdict(latch.verdict) if latch.verdict in Verdict.__members__ else Verdict.RESTART
+        self._mirror.write(Latch(TRIPPED, self.trip_verdict.value, self.recorder.epoch))
+        self.last_event = {
+            "kind": "restart",
+            "verdict": self.trip_verdict.value,
+            "t_ns": self._clock.now_ns(),
+            "previous": known,
+        }
+        self.recorder.event(self.last_event)
+        self._notice("started tripped", verdict=self.trip_verdict.value, previous=known)
+
+    async def verify_identity(self) -> None:
+        """Compare the serial number behind the port with the configured one; raise WrongInstrumentError."""
+        identity = await self.smu.identify()
+        wanted = self.config.smu.serial_number
+        if identity.serial_number != wanted:
+            raise WrongInstrumentError(
+                f"{self._link.transport.name}: serial number {identity.serial_number!r} ({identity.model}) answers, "
+                f"smu.serial_number is {wanted!r}; check the cable, or correct the configuration if the unit was "
+                "exchanged"
+            )
+        self.identity = identity
+
+    async def arm(self, phase: Phase, v_max_v: float) -> None:
+        """SAFE -> ARMED: identity compared, limits and ranges set and read back. Output off throughout.
+
+        Raises BusyError in any other state, and the instrument's errors; then the state stays SAFE.
+        """
+        self._require(State.SAFE)
+        spec = self.guard.spec_for(phase, v_max_v)
+        async with self._line_lock:
+            self._require(State.SAFE)
+            await self.verify_identity()
+            await self.smu.configure(
+                Setup(
+                    source_range_v=2.0 if v_max_v <= 2.0 else 20.0,
+                    range_a=spec.range_a,
+                    protection_a=self.guard.protection_a(spec),
+                    nplc=spec.nplc,
+                    autozero=spec.autozero,
+                )
+            )
+            self._require(State.SAFE)
+            self._plan_exchanges(spec)
+            self.guard.arm(spec, self._tau_cut_s())
+
+    def _plan_exchanges(self, spec: PhaseSpec) -> None:
+        del spec
+        self._read_ns = int(self.smu.exchange_s(self.smu.read_message) * 1e9)
+        self._read_deadline_ns = self._deadline_ns(self.smu.read_message)
+        self._check_deadline_ns = self._deadline_ns(self.smu.check_message)
+
+    def _deadline_ns(self, message: bytes) -> int:
+        return int(min(1.5 * self.smu.exchange_s(message) + DEADLINE_MARGIN_S, DEADLINE_MAX_S) * 1e9)
+
+    def _tau_cut_s(self) -> float:
+        """Return the time from a surge to 0 V, before a profile exists: one sample, the line on the wire, 7-10 ms."""
+        level = self.smu.level_message(-10.0)
+        return self.smu.exchange_s(level) + self.smu.exchange_s(level) - self.smu.exchange_s(self.smu.read_message)
+
+    def disarm(self) -> None:
+        """ARMED -> SAFE; nothing was energised."""
+        if self.state is State.ARMED:
+            self.guard.machine.move(Cause.DISARM)
+
+    async def watch(self) -> None:
+        """Look once whether the output was switched on behind our back; for a 1 s poll while SAFE or TRIPPED."""
+        if self._line_lock.locked() or self.state not in (State.SAFE, State.TRIPPED) or self._link.lost is not None:
+            return
+        async with self._line_lock:
+            try:
+                on = await self.smu.output_on()
+            except LinkLostError:
+                return
+            except (ReplyTimeoutError, InstrumentError) as error:
+                self._set_alarm(f"the instrument does not answer: {error}")
+                return
+            if self.alarm is not None and self.alarm.startswith("the instrument does not answer"):
+                self.alarm = None
+            if on and self.state in (State.SAFE, State.TRIPPED):
+                self._begin_protective(Verdict.OUTPUT_CHANGED, self._clock.now_ns())
+
+    def rearm(self, *, by: str) -> None:
+        """TRIPPED -> SAFE, by a person. Raises BusyError in any other state."""
+        self._require(State.TRIPPED)
+        verdict = self.trip_verdict
+        self.guard.machine.move(Cause.REARM)
+        self.trip_verdict = None
+        self.alarm = None
+        self._mirror.write(Latch(CLEAN, epoch=self.recorder.epoch))
+        self.recorder.event(
+            {"kind": "rearm", "by": by, "after": verdict.value if verdict else None, "t_ns": self._clock.now_ns()}
+        )
+
+    def _require(self, state: State) -> None:
+        if self.state is not state:
+            reason = f"({self.trip_verdict.value})" if self.trip_verdict and self.state is State.TRIPPED else ""
+            hint = "; look at the bench, then `tipguard rearm`" if self.state is State.TRIPPED else ""
+            raise BusyError(f"state is {self.state.value}{reason}, this needs {state.value}{hint}")
+
+    # -- energised: one question at a time, each answer observed before the next goes out ----------------------------
+
+    async def energise(self) -> Outcome:
+        """ARMED -> ENERGISED at 0 V."""
+        self._require(State.ARMED)
+        # Page and mirror first: from the command's first byte on the output may be on.
+        self._mirror.write(Latch(DIRTY, epoch=self.recorder.epoch))
+        self._page.energised = True
+        self.guard.machine.move(Cause.OUTPUT_ON_SENT)
+        self._bias_v = 0.0
+        self._since_check = 0
+        self._step = asyncio.get_running_loop().create_future()
+        message = self.smu.output_on_message
+        self._link.ask(message, self._on_output_on, self._clock.now_ns() + self._deadline_ns(message))
+        return await self._step
+
+    def _on_output_on(self, line: bytes, t_ns: int) -> None:
+        if line == b"1":
+            self._finish(Outcome())
+        else:
+            self._trip(Verdict.OUTPUT_CHANGED if line == b"0" else Verdict.UNPARSABLE, t_ns)
+
+    async def ramp(self, levels_v: tuple[float, ...], dwell_s: float) -> Outcome:
+        """Set each level for ``dwell_s``, reading at least once at each; returns at the end or after a verified cut."""
+        self._require(State.ENERGISED)
+        self._levels = levels_v
+        self._messages = [self.smu.level_message(level) for level in levels_v]
+        longest = max(self._messages, key=len)
+        if len(longest) > commands.MAX_ENERGISED_BYTES:
+            raise InstrumentError(f"a message of {len(longest)} bytes is too long while energised: {longest!r}")
+        level_deadline_ns = self._deadline_ns(longest)
+        self._level_deadline_ns = level_deadline_ns
+        self._dwell_ns = int(dwell_s * 1e9)
+        self._at = -1
+        self._samples.clear()
+        self._step = asyncio.get_running_loop().create_future()
+        self._next_level(self._clock.now_ns())
+        return await self._step
+
+    def _next_level(self, now_ns: int) -> None:
+        self._at += 1
+        if self._at >= len(self._messages):
+            self._finish(Outcome(samples=tuple(self._samples)))
+            return
+        self._bias_v = self._levels[self._at]
+        self._level_sent_ns = now_ns
+        self._link.ask(self._messages[self._at], self._on_reading, now_ns + self._level_deadline_ns)
+
+    def _on_reading(self, line: bytes, t_ns: int) -> None:
+        sample = self.smu.sample(line, t_ns, self._bias_v, self.guard.phase)
+        verdict = self.guard.observe(sample)
+        if verdict is not None:
+            self._trip(verdict, t_ns)
+        self.recorder.sample(sample)
+        self._samples.append(sample)
+        self.last_sample = sample
+        if verdict is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self.state is not State.ENERGISED:
+            return
+        now_ns = self._clock.now_ns()
+        self._since_check += 1
+        if self._since_check >= CHECK_EVERY:
+            self._since_check = 0
+            self._link.ask(self.smu.check_message, self._on_check, now_ns + self._check_deadline_ns)
+            return
+        left_ns = self._level_sent_ns + self._dwell_ns - now_ns
+        if left_ns <= 0:
+            self._next_level(now_ns)
+        elif left_ns >= self._read_ns:
+            self._link.ask(self.smu.read_message, self._on_reading, now_ns + self._read_deadline_ns)
+        else:
+            self._clock.call_at(now_ns + left_ns, self._resume)
+
+    def _resume(self) -> None:
+        if self.state is State.ENERGISED and not self._link.outstanding and self._step is not None:
+            self._next_level(self._clock.now_ns())
+
+    def _on_check(self, line: bytes, t_ns: int) -> None:
+        result = self.smu.judge_check(line)
+        if result is CheckResult.UNCHANGED:
+            self._since_check = -1
+            self._go_on()
+        elif result is CheckResult.LIMIT_CHANGED:
+            self._trip(Verdict.LIMIT_CHANGED, t_ns)
+        else:
+            self._trip(Verdict.UNPARSABLE, t_ns)
+
+    def _finish(self, outcome: Outcome) -> None:
+        step, self._step = self._step, None
+        if step is not None and not step.done():
+            step.set_result(outcome)
+
+    # -- the cut ----------------------------------------------------------------------------------------------------
+
+    async def end(self) -> Outcome:
+        """End what is energised as planned: 0 V, output off, verified."""
+        self._require(State.ENERGISED)
+        now_ns = self._clock.now_ns()
+        self.guard.machine.move(Cause.NORMAL_END)
+        self._cut_record = CutRecord(None, True, now_ns, now_ns, now_ns, State.ENERGISED)
+        self._step = asyncio.get_running_loop().create_future()
+        self._begin_rounds()
+        return await self._step
+
+    def _trip(self, verdict: Verdict, reading_ns: int) -> None:
+        """Cut now. Called from the hot path: nothing here waits, allocates much, or logs."""
+        if self.guard.planned(verdict):
+            decided_ns = self._clock.now_ns()
+            self._link.write(commands.ZERO)
+            self._start_planned(verdict, reading_ns, decided_ns)
+        else:
+            self._begin_protective(verdict, reading_ns)
+
+    def _start_planned(self, verdict: Verdict, reading_ns: int, decided_ns: int) -> None:
+        written_ns = self._clock.now_ns()
+        self.guard.tripped(verdict)
+        self.guard.machine.move(Cause.PLANNED_CUT)
+        self._cut_record = CutRecord(verdict, True, reading_ns, decided_ns, written_ns, State.ENERGISED)
+        self._cut_readings = 0
+        self._bias_v = 0.0
+        read_s = self.smu.exchange_s(self.smu.read_message)
+        zero_s = self._tau_cut_s()
+        self._cut_deadline_ns = written_ns + int(2 * (zero_s + CUT_READINGS * read_s + _PLANNED_OFF_S) * 1e9)
+        self._ask_cut_reading(extra_ns=int(zero_s * 1e9))
+
+    def _ask_cut_reading(self, extra_ns: int = 0) -> None:
+        deadline_ns = self._clock.now_ns() + self._read_deadline_ns + extra_ns
+        self._link.ask(self.smu.read_message, self._on_cut_reading, deadline_ns)
+
+    def _on_cut_reading(self, line: bytes, t_ns: int) -> None:
+        sample = self.smu.sample(line, t_ns, self._bias_v, Phase.CUT)
+        verdict = self.guard.observe_cut(sample)
+        self._cut_readings += 1
+        if verdict is not None:
+            self._begin_protective(verdict, t_ns)
+        elif abs(sample.current_a) <= self.guard.floor_a or self._cut_readings >= CUT_READINGS:
+            self._begin_rounds()
+        else:
+            self._ask_cut_reading()
+        self.recorder.sample(sample)
+        self.last_sample = sample
+
+    def _begin_rounds(self) -> None:
+        self._cut = self._new_cut(query_outstanding=False)
+        self._link.write(self._cut.next_round(self._clock.now_ns()))
+
+    def _new_cut(self, *, query_outstanding: bool) -> Cut:
+        return Cut(
+            self.cut_form.lines,
+            wants_zero=self.cut_form.wants_zero,
+            abort=self._abort,
+            query_outstanding=query_outstanding,
+            baud=self._link.transport.baud,
+            first_tag=secrets.randbelow(255),
+        )
+
+    def _begin_protective(self, verdict: Verdict, reading_ns: int) -> None:
+        decided_ns = self._clock.now_ns()
+        before = self.state
+        cut = self._new_cut(query_outstanding=self._link.outstanding)
+        self._link.forget()
+        self._link.write(cut.next_round(decided_ns))
+        written_ns = self._clock.now_ns()
+        self._cut = cut
+        first = self._cut_record if before is State.CUTTING else None
+        if first is None:
+            self._page.energised = True
+            self.guard.tripped(verdict)
+            self._cut_record = CutRecord(verdict, False, reading_ns, decided_ns, written_ns, before)
+        else:
+            # The cut under way keeps its first reason and times; it only got harder.
+            first.planned = False
+            first.escalated = True
+            first.verdict = first.verdict or verdict
+        self.guard.machine.move(Cause.PROTECTIVE_CUT)
+
+    def trip(self, verdict: Verdict) -> bool:
+        """Cut for a reason from outside (operator, shutdown, ring). False when nothing is energised."""
+        if self.state is State.ARMED:
+            self.disarm()
+        if self.state is not State.ENERGISED:
+            return False
+        self._trip(verdict, self._clock.now_ns())
+        return True
+
+    def _on_stray(self, line: bytes, t_ns: int) -> None:
+        cut = self._cut
+        if cut is not None:
+            if cut.feed(line, t_ns):
+                self._cut_verified(cut, t_ns)
+        elif self.state is State.ENERGISED:
+            # A line nobody asked for: from here on, which answer belongs to which question is not known.
+            self._begin_protective(Verdict.UNPARSABLE, t_ns)
+        else:
+            self._link.strays += 1
+
+    def _on_lost(self, error: LinkLostError) -> None:
+        self._notice("link lost", error=str(error))
+        if self.state in (State.ENERGISED, State.UNKNOWN):
+            self._begin_protective(Verdict.LINK_LOST, self._clock.now_ns())
+        self._set_alarm(f"LINK_LOST: {error}")
+
+    def _cut_verified(self, cut: Cut, t_ns: int) -> None:
+        record = self._cut_record
+        self._cut = None
+        self._cut_record = None
+        if record is None:
+            return
+        record.verified_ns = t_ns
+        record.rounds = cut.rounds
+        protective = self.guard.machine.protective
+        self.guard.machine.move(Cause.PROTECTIVE_CUT_VERIFIED if protective else Cause.CUT_VERIFIED)
+        self._page.energised = False
+        if self.alarm is not None and self.alarm.startswith(Verdict.CUT_UNVERIFIED.value):
+            self.alarm = None
+        if protective:
+            self.trip_verdict = record.verdict
+            reason = record.verdict.value if record.verdict else Verdict.CUT_UNVERIFIED.value
+            self._mirror.write(Latch(TRIPPED, reason, self.recorder.epoch))
+        else:
+            self._mirror.write(Latch(CLEAN, epoch=self.recorder.epoch))
+        event = self._record_event(record)
+        self._finish(Outcome(record.verdict.value if record.verdict else None, tuple(self._samples), event))
+        waiters, self._safe_waiters = self._safe_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _record_event(self, record: CutRecord) -> dict[str, Any] | None:
+        """Write the event document of a cut; None for the normal end of a sweep."""
+        if record.verdict is None:
+            return None
+        self.cuts["planned" if record.planned else "protective"] += 1
+        doc: dict[str, Any] = {
+            "kind": "cut",
+            "verdict": record.verdict.value,
+            "planned": record.planned,
+            "escalated": record.escalated,
+            "state_before": record.state_before.value,
+            "phase": self.guard.phase.name,
+            "verified": record.verified_ns is not None,
+            "rounds": record.rounds,
+            "reading_ns": record.reading_ns,
+            "decided_ns": record.decided_ns,
+            "written_ns": record.written_ns,
+            "verified_ns": record.verified_ns,
+        }
+        summary: dict[str, Any] = {}
+        if record.state_before is State.ENERGISED:
+            event = self.guard.event(
+                reading_ns=record.reading_ns,
+                decided_ns=record.decided_ns,
+                written_ns=record.written_ns,
+                verified_ns=record.verified_ns,
+            )
+            if event is not None:
+                summary = event.summary()
+                doc["setting"] = event.to_doc()
+        self.recorder.close_frame()
+        self.recorder.event(doc)
+        self.last_event = {**{k: v for k, v in doc.items() if k != "setting"}, **summary}
+        self._notice("cut", verdict=doc["verdict"], planned=record.planned, verified=doc["verified"])
+        return self.last_event
+
+    async def until_off(self) -> None:
+        """Wait until no cut is under way; for as long as it takes."""
+        if self.state is State.CUTTING:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._safe_waiters.append(waiter)
+            await waiter
+
+    # -- every 20 ms ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Deadlines, cut rounds, frame closing, heartbeat. Called every 20 ms by the control task."""
+        now_ns = self._clock.now_ns()
+        state = self.state
+        if state is State.ENERGISED:
+            if self._link.outstanding and now_ns > self._link.deadline_ns:
+                self._begin_protective(Verdict.STALE, now_ns)
+            elif self.recorder.ring_used >= RING_FULL_AT:
+                self._begin_protective(Verdict.RING_FULL, now_ns)
+        elif state is State.CUTTING:
+            self._tick_cut(now_ns)
+        self.recorder.tick(now_ns)
+        self._page.stamp(now_ns)
+
+    def _tick_cut(self, now_ns: int) -> None:
+        cut = self._cut
+        if cut is None:
+            # A planned cut still waits for its readings.
+            late = self._link.outstanding and now_ns > self._link.deadline_ns
+            if late or now_ns > self._cut_deadline_ns:
+                self._begin_protective(Verdict.STALE, now_ns)
+            return
+        if now_ns < cut.due_ns:
+            return
+        if not self.guard.machine.protective:
+            # The last round of a planned cut went unanswered: everything else at once, and latch.
+            self._begin_protective(Verdict.CUT_UNVERIFIED, now_ns)
+            return
+        self._link.write(cut.next_round(now_ns))
+        if cut.alarm and (self.alarm is None or not self.alarm.startswith(Verdict.CUT_UNVERIFIED.value)):
+            self._set_alarm(
+                f"{Verdict.CUT_UNVERIFIED.value}: {cut.rounds - 1} cuts sent and none verified; switch the output off "
+                "at the instrument, or pull its plug"
+            )
+            self.recorder.event(
+                {"kind": "alarm", "verdict": Verdict.CUT_UNVERIFIED.value, "rounds": cut.rounds, "t_ns": now_ns}
+            )
+
+    def _set_alarm(self, text: str) -> None:
+        if self.alarm != text:
+            self.alarm = text
+            self._notice("alarm", text=text)
+
+    def _notice(self, what: str, **data: Any) -> None:  # noqa: ANN401 - passed through to the log
+        self.notices.append((what, data))

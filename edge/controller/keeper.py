@@ -1,0 +1,279 @@
+"""The keeper: parent of the worker, opens the port, cuts when the worker dies or hangs. Standard library and pyserial.
+
+While the worker lives the keeper never writes to the port. It looks at two things: the worker's pidfd and the
+heartbeat page. Worker dead, or heartbeat older than 100 ms while energised: kill, reap, cut on its own descriptor,
+verify, latch, start a new worker, which comes up TRIPPED. Everything it needs for that was imported, opened and
+locked in memory before the first worker started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from edge import rundir
+from edge.controller import realtime
+from edge.controller.mirror import TRIPPED, Latch, Mirror
+from edge.controller.page import Page
+from edge.errors import ConfigError, TipguardError
+from edge.guard.cut import Cut, cut_form
+from edge.instruments.port import OpenPort
+from firmware_proto.keithley2400 import commands
+from firmware_proto.scpi import LineSplitter, Overlong
+
+POLL_MS: Final = 10
+HANG_NS: Final = 100_000_000
+"""Heartbeat age at which an energised worker counts as hung."""
+IDLE_HANG_NS: Final = 10_000_000_000
+"""The same with the output off, where only a person is kept waiting."""
+OWN_DELAY_NS: Final = 60_000_000
+GRACE_NS: Final = 25_000_000
+START_NS: Final = 60_000_000_000
+STOP_NS: Final = 4_000_000_000
+REAP_MS: Final = 50
+MAX_RESTARTS: Final = 5
+RESTART_WINDOW_NS: Final = 60_000_000_000
+EXIT_UNVERIFIED: Final = 4
+
+
+def _say(text: str) -> None:
+    print(f"tipguard keeper: {text}", file=sys.stderr, flush=True)
+
+
+class Keeper:
+    """One rig's keeper."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Take the rig's lock, open the port, leave the cut where ``safe-off`` finds it."""
+        self._args = args
+        self._directory = rundir.rig_dir(args.rig, create=True)
+        self._lock = rundir.RigLock(self._directory)
+        self._port = OpenPort(args.port, args.baud)
+        form = cut_form(args.kind)
+        self._lines = form.lines
+        self._wants_zero = form.wants_zero
+        self._abort = commands.ABORT[args.abort]
+        rundir.write_json(
+            self._directory / rundir.SAFE_FILE,
+            {
+                "path": args.port,
+                "baud": args.baud,
+                "abort": self._abort.hex(),
+                "lines": [line.hex() for line in self._lines],
+                "wants_zero": self._wants_zero,
+            },
+        )
+        self._page = Page(self._directory / rundir.PAGE_FILE, create=True)
+        self._mirror = Mirror(self._directory)
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        self._stop: str | None = None
+        self._stop_ns = 0
+        self._started_ns = 0
+        self._starts: list[int] = []
+        self._notes: list[str] = [self._port.warning] if self._port.warning else []
+
+    def run(self) -> int:
+        """Keep a worker running until told to stop; return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        # A signal must end the poll at once, not after the handler returned to a restarted system call.
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write)
+        if self._args.realtime:
+            for problem in (realtime.lock_memory(), realtime.set_fifo(realtime.KEEPER_PRIORITY)):
+                if problem:
+                    self._notes.append(f"keeper: {problem}")
+                    _say(problem)
+        self._start_worker()
+        code: int | None = None
+        while code is None:
+            code = self._watch(wake_read)
+        return code
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._stop = signal.Signals(number).name
+
+    def _start_worker(self) -> None:
+        self._starts.append(time.monotonic_ns())
+        self._started_ns = self._starts[-1]
+        self._page.worker_pid = 0
+        fd = self._port.fileno()
+        command = [sys.executable, "-m", "edge.controller.worker"]
+        command += ["--config", str(self._args.config), "--fd", str(fd), "--keeper", str(os.getpid())]
+        if self._port.emulated:
+            command.append("--emulated")
+        for note in self._notes:
+            command += ["--note", note]
+        self._worker = subprocess.Popen(command, pass_fds=(fd,))
+        self._pidfd = os.pidfd_open(self._worker.pid)
+
+    def _watch(self, wake_fd: int) -> int | None:
+        """Wait for a death, a hang or a signal; act on it; return an exit code to end with, or None."""
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        poller.register(wake_fd, select.POLLIN)
+        page = self._page
+        last_ns = time.monotonic_ns()
+        while True:
+            events = poller.poll(POLL_MS)
+            now_ns = time.monotonic_ns()
+            for fd, _ in events:
+                if fd == self._pidfd:
+                    return self._died("died")
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_fd, 64)
+            if self._stop is not None and self._stop_ns == 0:
+                self._stop_ns = now_ns
+                self._worker_signal(signal.SIGTERM)
+            if self._stop_ns and now_ns - self._stop_ns > STOP_NS:
+                return self._died(f"did not stop within {STOP_NS / 1e9:g} s")
+            if self._hung(now_ns):
+                if now_ns - last_ns > OWN_DELAY_NS and now_ns - page.heartbeat_ns < HANG_NS + GRACE_NS + OWN_DELAY_NS:
+                    # The host kept us waiting too: a worker that was only starved gets one chance to stamp.
+                    poller.poll(GRACE_NS // 1_000_000)
+                    if not self._hung(time.monotonic_ns()):
+                        last_ns = time.monotonic_ns()
+                        continue
+                return self._died("hung")
+            last_ns = now_ns
+            page.keeper_stamp(now_ns, os.getpid())
+
+    def _hung(self, now_ns: int) -> bool:
+        page = self._page
+        if page.worker_pid == 0:
+            return now_ns - self._started_ns > START_NS
+        age_ns = now_ns - page.heartbeat_ns
+        return age_ns > (HANG_NS if page.energised else IDLE_HANG_NS)
+
+    def _worker_signal(self, number: int) -> None:
+        if self._worker is not None and self._worker.poll() is None:
+            self._worker.send_signal(number)
+
+    def _died(self, how: str) -> int | None:
+        """The worker is dead or must be: make sure, cut, latch; then end or start another."""
+        worker = self._worker
+        assert worker is not None  # noqa: S101 - _watch runs only between start and death
+        if how != "died":
+            worker.kill()
+            # Bounded: a process stuck in the kernel must not hold up the cut.
+            select.select([self._pidfd], [], [], REAP_MS / 1000)
+        code = worker.poll()
+        os.close(self._pidfd)
+        orderly = how == "died" and code is not None and 0 <= code <= 2 and not self._page.energised
+        if orderly:
+            # Told to stop, or refused to start with its own message; its last word was "verified off" or "never on".
+            return code
+        cause = f"{how} (exit {code})" if how == "died" and code is not None and code >= 0 else how
+        if code is not None and code < 0 and how == "died":
+            cause = f"died ({signal.Signals(-code).name})"
+        record = self._cut(cause)
+        _say(
+            f"worker {cause}; bias cut in {(record['last_ns'] - record['decided_ns']) / 1e6:.1f} ms, "
+            + ("verified off" if record["verified"] else "NOT VERIFIED: switch the output off at the instrument")
+        )
+        if not record["verified"]:
+            return EXIT_UNVERIFIED
+        if self._stop is not None:
+            return 1
+        now_ns = time.monotonic_ns()
+        self._starts = [t for t in self._starts if now_ns - t < RESTART_WINDOW_NS]
+        if len(self._starts) > MAX_RESTARTS:
+            _say(f"worker ended {len(self._starts)} times in a minute; giving up, output verified off")
+            return 1
+        self._page.count_restart()
+        self._start_worker()
+        return None
+
+    def _cut(self, cause: str) -> dict[str, Any]:
+        """Cut on our own descriptor until verified, or until a signal after the alarm; latch what happened."""
+        fd = self._port.fileno()
+        decided_ns = time.monotonic_ns()
+        cut = Cut(
+            self._lines,
+            wants_zero=self._wants_zero,
+            abort=self._abort,
+            query_outstanding=self._page.query_outstanding,
+            baud=self._args.baud,
+            first_tag=secrets.randbelow(255),
+        )
+        self._write(fd, cut.next_round(decided_ns))
+        # Only now, with the cut on its way, anything else.
+        epoch = self._page.epoch
+        splitter = LineSplitter()
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        alarmed = False
+        while not cut.verified:
+            now_ns = time.monotonic_ns()
+            if now_ns >= cut.due_ns:
+                if cut.alarm and not alarmed:
+                    alarmed = True
+                    _say("CUT_UNVERIFIED: the instrument does not confirm; switch the output off at its panel")
+                if cut.alarm and self._stop is not None:
+                    break
+                self._write(fd, cut.next_round(now_ns))
+            poller.poll(max(1, (cut.due_ns - now_ns) // 1_000_000))
+            for line in splitter.feed(self._read(fd)):
+                if not isinstance(line, Overlong) and cut.feed(line, time.monotonic_ns()):
+                    break
+        last_ns = cut.verified_ns or time.monotonic_ns()
+        record = {
+            "cause": cause,
+            "decided_ns": decided_ns,
+            "verified": cut.verified,
+            "last_ns": last_ns,
+            "rounds": cut.rounds,
+        }
+        self._page.count_keeper_cut()
+        if cut.verified:
+            self._page.energised = False
+        self._mirror.write(Latch(TRIPPED, "RESTART", epoch, record))
+        return record
+
+    @staticmethod
+    def _write(fd: int, data: bytes) -> None:
+        # What the line does not take (unplugged, or 4 KiB of unsent rounds) is covered by the next round.
+        with contextlib.suppress(OSError):
+            os.write(fd, data)
+
+    @staticmethod
+    def _read(fd: int) -> bytes:
+        try:
+            return os.read(fd, 4096)
+        except OSError:
+            return b""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the keeper; arguments come from ``tipguard controller``, which has read the configuration."""
+    parser = argparse.ArgumentParser(prog="tipguard controller")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--rig", required=True)
+    parser.add_argument("--port", required=True)
+    parser.add_argument("--baud", type=int, required=True)
+    parser.add_argument("--kind", required=True)
+    parser.add_argument("--abort", choices=sorted(commands.ABORT), required=True)
+    parser.add_argument("--realtime", action=argparse.BooleanOptionalAction, default=True)
+    args = parser.parse_args(argv)
+    try:
+        return Keeper(args).run()
+    except ConfigError as error:
+        _say(str(error))
+        return 2
+    except TipguardError as error:
+        _say(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

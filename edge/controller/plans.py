@@ -1,0 +1,33 @@
+"""Makes a plan from what a client sent: names among the entry points ``tipguard.experiments``, parameters checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from typing import Any
+
+from edge.errors import PlanRefusedError
+from edge.experiments.steps import Plan
+
+GROUP = "tipguard.experiments"
+
+
+def make_plan(name: object, parameters: object) -> Plan:
+    """Return a validated plan; raise PlanRefusedError with what is wrong and what would be right."""
+    found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    if not isinstance(name, str) or name not in found:
+        raise PlanRefusedError(f"plan {name!r}: expected one of: {', '.join(sorted(found))}", reason="unknown_plan")
+    if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
+        raise PlanRefusedError(f"{name}: parameters must be a map of names to values", reason="bad_plan")
+    kind: Any = found[name].load()
+    known = {field.name for field in dataclasses.fields(kind) if field.init}
+    unknown = sorted(set(parameters) - known)
+    if unknown:
+        raise PlanRefusedError(
+            f"{name}: unknown parameter {unknown[0]!r}; expected: {', '.join(sorted(known))}", reason="bad_plan"
+        )
+    try:
+        plan: Plan = kind(**parameters)
+    except TypeError as error:
+        raise PlanRefusedError(f"{name}: {error}", reason="bad_plan") from error
+    return plan

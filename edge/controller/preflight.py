@@ -1,0 +1,60 @@
+"""What a plan must pass before anything is sent: static refusals, each with the reason and what to do.
+
+All of it is judged in the worker, whoever asks; a client is trusted with nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge.config import Config
+from edge.errors import PlanRefusedError
+from edge.experiments.steps import Plan
+
+UNPROTECTED_HOST_S: Final = 600.0
+"""Longest plan without a heartbeat into /OE or a front end, unless the plan accepts the unprotected host."""
+
+
+def clamp_layer(config: Config, v_max_v: float) -> str:
+    """Say which layer holds the current limit at the largest bias of a plan."""
+    resistor = config.rig.series_resistor_ohm
+    if resistor > 0 and v_max_v / resistor <= config.limits.current_a:
+        return f"series resistor: {v_max_v:g} V / {resistor:g} ohm = {v_max_v / resistor:.3g} A"
+    return "SMU clamp only: about 30 us, and the cable's charge comes on top"
+
+
+def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
+    """Raise :class:`PlanRefusedError` for the first rule a plan breaks."""
+    limits = config.limits
+    if not emulated:
+        raise PlanRefusedError(
+            f"port {config.ports.smu.path} is real hardware and this rig has no rig profile: cut latency, noise and "
+            "offsets of this unit were never measured. `tipguard commission` will measure them in a later release; "
+            "until then plans run on `tipguard hil smu` only",
+            reason="not_commissioned",
+        )
+    if plan.v_max_v > limits.voltage_v:
+        raise PlanRefusedError(
+            f"{plan.name}: {plan.v_max_v:g} V is above limits.voltage_v = {limits.voltage_v:g} V; lower the plan, or "
+            "raise the ceiling in the rig's own file",
+            reason="voltage_ceiling",
+        )
+    resistor = config.rig.series_resistor_ohm
+    held = resistor > 0 and plan.v_max_v / resistor <= limits.current_a
+    accepts = bool(plan.describe().get("accept_clamp"))
+    if not held and not (accepts and limits.allow_clamp):
+        need = plan.v_max_v / limits.current_a
+        raise PlanRefusedError(
+            f"{plan.name}: a short at {plan.v_max_v:g} V through {resistor:g} ohm would exceed limits.current_a = "
+            f"{limits.current_a:g} A. Put at least {need:.0f} ohm at the tip (rig.series_resistor_ohm), or lower the "
+            "plan. To rely on the SMU's clamp instead, set limits.allow_clamp = true in the rig's file and "
+            "--accept-clamp on the plan",
+            reason="series_resistor",
+        )
+    if plan.duration_s() > UNPROTECTED_HOST_S and not plan.describe().get("accept_unprotected_host"):
+        raise PlanRefusedError(
+            f"{plan.name}: takes up to {plan.duration_s():.0f} s, and this rig is NOT PROTECTED against the loss of "
+            f"this host (no /OE heartbeat, no front end). Shorten it below {UNPROTECTED_HOST_S:.0f} s, or say "
+            "--accept-unprotected-host",
+            reason="unprotected_host",
+        )

@@ -1,0 +1,126 @@
+"""From the hot path into the ring: identity of samples, frames, events and run documents.
+
+Identity is fixed here and nowhere else: (rig, epoch, stream, seq). ``epoch`` is a random 64-bit id per worker start.
+A sample record carries the seq of its frame, so that whoever drains the ring makes the same frames again. A sample
+the ring could not take is a declared hole: its number stays missing and a tombstone says from where to where.
+"""
+
+from __future__ import annotations
+
+import collections
+import secrets
+from typing import Any, Final
+
+import msgpack
+
+from edge.clock import Clock
+from edge.ring import Kind, RingWriter
+from edge.samples import Sample
+
+FRAME_SAMPLES: Final = 256
+FRAME_NS: Final = 1_000_000_000
+MAX_WAITING_DOCS: Final = 256
+
+
+def new_id() -> int:
+    """Return a random 64-bit id that is never 0."""
+    return secrets.randbits(64) or 1
+
+
+class Recorder:
+    """The worker's only way out: everything that leaves the worker goes through here."""
+
+    def __init__(self, ring: RingWriter, *, rig: str, clock: Clock, prev_epoch: int = 0, version: str = "") -> None:
+        """Begin a new epoch, linked to the previous one, which is never ordered against it."""
+        self.epoch = new_id()
+        self.run = 0
+        self.samples = 0
+        self.samples_lost = 0
+        self._ring = ring
+        self._clock = clock
+        self._frame = 0
+        self._in_frame = 0
+        self._frame_started_ns = 0
+        self._hole_from: int | None = None
+        self._next_seq = {Kind.EVENT: 0, Kind.RUN: 0}
+        self._waiting: collections.deque[tuple[Kind, int, bytes]] = collections.deque(maxlen=MAX_WAITING_DOCS)
+        self._rig = rig
+        self._put(
+            Kind.EPOCH,
+            0,
+            {
+                "rig": rig,
+                "epoch": self.epoch,
+                "prev_epoch": prev_epoch or None,
+                "t_ns": clock.now_ns(),
+                "version": version,
+            },
+        )
+
+    @property
+    def ring_used(self) -> float:
+        """Share of the ring that the uplink has not released, 0..1."""
+        return self._ring.used_fraction
+
+    def ring_left_s(self, samples_per_s: float) -> float:
+        """Return how long the free part of the ring lasts at a sample rate, in s."""
+        record_bytes = 96
+        free = self._ring.capacity_bytes * (1.0 - self.ring_used)
+        return free / record_bytes / samples_per_s if samples_per_s > 0 else float("inf")
+
+    def sample(self, sample: Sample) -> None:
+        """Record one sample; the hot path's last step. Never raises for a full ring."""
+        index = self.samples
+        self.samples = index + 1
+        if self._in_frame == 0:
+            self._frame_started_ns = sample.t_rx_ns
+        elif self._in_frame >= FRAME_SAMPLES or sample.t_rx_ns - self._frame_started_ns >= FRAME_NS:
+            self.close_frame()
+            self._frame_started_ns = sample.t_rx_ns
+        if self._ring.write_sample(self.epoch, self._frame, index, self.run, sample):
+            self._in_frame += 1
+            if self._hole_from is not None:
+                self._declare_hole(index)
+        else:
+            self.samples_lost += 1
+            if self._hole_from is None:
+                self._hole_from = index
+
+    def close_frame(self) -> None:
+        """Close the open frame, if it holds anything."""
+        if self._in_frame:
+            # A close that does not fit is no loss: the next frame's first sample, or the next epoch, closes it too.
+            self._ring.write(Kind.FRAME_CLOSE, self.epoch, self._frame, b"")
+            self._frame += 1
+            self._in_frame = 0
+
+    def tick(self, now_ns: int) -> None:
+        """Close a frame that has been open for 1 s; write what did not fit before. Not for the hot path."""
+        if self._in_frame and now_ns - self._frame_started_ns >= FRAME_NS:
+            self.close_frame()
+        while self._waiting and self._ring.write(self._waiting[0][0], self.epoch, *self._waiting[0][1:]):
+            self._waiting.popleft()
+
+    def _declare_hole(self, until: int) -> None:
+        hole = {"stream": "samples", "from": self._hole_from, "to": until - 1, "cause": "ring full"}
+        self._hole_from = None
+        self._put(Kind.TOMBSTONE, 0, hole)
+
+    def event(self, doc: dict[str, Any]) -> None:
+        """Record an event document."""
+        self._put_numbered(Kind.EVENT, doc)
+
+    def run_doc(self, doc: dict[str, Any]) -> None:
+        """Record a run document (start, progress, stop)."""
+        self._put_numbered(Kind.RUN, doc)
+
+    def _put_numbered(self, kind: Kind, doc: dict[str, Any]) -> None:
+        seq = self._next_seq[kind]
+        self._next_seq[kind] = seq + 1
+        # Samples before the document belong to frames before it.
+        self._put(kind, seq, {"run": self.run, **doc})
+
+    def _put(self, kind: Kind, seq: int, doc: dict[str, Any]) -> None:
+        payload = msgpack.packb(doc)
+        if self._waiting or not self._ring.write(kind, self.epoch, seq, payload):
+            self._waiting.append((kind, seq, payload))

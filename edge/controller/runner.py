@@ -1,0 +1,234 @@
+"""Runs plans: one at a time, step by step, under the engine; writes the run documents."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from edge.clock import Clock
+from edge.config import Config
+from edge.controller.engine import Engine
+from edge.controller.preflight import refuse_or_pass
+from edge.controller.recorder import Recorder, new_id
+from edge.errors import BusyError, PlanRefusedError, TipguardError
+from edge.experiments.steps import Arm, End, Energise, Outcome, Plan, Progress, Ramp, Step
+from edge.guard.states import State
+from edge.guard.verdicts import Verdict
+from edge.samples import Phase
+
+RING_WAIT_AT: Final = 0.80
+RING_ALARM_AT: Final = 0.50
+PROGRESS_NS: Final = 500_000_000
+
+
+class _StoppedError(TipguardError):
+    """A person asked the run to stop while nothing was energised."""
+
+
+class Runner:
+    """One plan at a time."""
+
+    def __init__(self, config: Config, engine: Engine, recorder: Recorder, clock: Clock, *, emulated: bool) -> None:
+        """Idle; sends nothing."""
+        self._config = config
+        self._engine = engine
+        self._recorder = recorder
+        self._clock = clock
+        self._emulated = emulated
+        self._task: asyncio.Task[None] | None = None
+        self._stop_by: str | None = None
+        self._rearms = 0
+        self._waiting_for_ring = False
+        self.run: dict[str, Any] | None = None
+        """The run under way or the last one: uid, plan, status, progress, results."""
+
+    @property
+    def busy(self) -> bool:
+        """True while a plan runs."""
+        return self._task is not None and not self._task.done()
+
+    def start(self, plan: Plan, *, by: str) -> dict[str, Any]:
+        """Check a plan and start it; returns ``{uid}``.
+
+        Raises BusyError (a run under way, tripped, cutting) or PlanRefusedError; then nothing was sent.
+        """
+        if self.busy:
+            raise BusyError(f"a run is under way ({(self.run or {}).get('uid')}); wait for it, or `tipguard stop`")
+        if self._engine.state is not State.SAFE:
+            verdict = self._engine.trip_verdict
+            reason = f"({verdict.value})" if verdict else ""
+            hint = "look at the bench, then `tipguard rearm`" if self._engine.state is State.TRIPPED else "wait"
+            raise BusyError(f"state is {self._engine.state.value}{reason}; {hint}")
+        refuse_or_pass(plan, self._config, emulated=self._emulated)
+        run_id = new_id()
+        self._recorder.close_frame()
+        self._recorder.run = run_id
+        self._stop_by = None
+        self._rearms = 0
+        self.run = {
+            "uid": f"{run_id:016x}",
+            "plan": plan.name,
+            "by": by,
+            "status": "running",
+            "progress": 0.0,
+            "text": "starting",
+            "reason": None,
+            "results": None,
+            "parameters": plan.describe(),
+        }
+        identity = self._engine.identity
+        self._recorder.run_doc(
+            {
+                "kind": "start",
+                "uid": self.run["uid"],
+                "plan": plan.name,
+                "parameters": plan.describe(),
+                "by": by,
+                "t_ns": self._clock.now_ns(),
+                "utc_ns": time.time_ns(),
+                "rig": {
+                    "id": self._config.rig.id,
+                    "kind": self._config.rig.kind,
+                    "series_resistor_ohm": self._config.rig.series_resistor_ohm,
+                    "emulated": self._emulated,
+                },
+                "smu": None if identity is None else {"model": identity.model, "serial": identity.serial_number},
+                "limits": self._config.limits.model_dump(),
+            }
+        )
+        self._task = asyncio.get_running_loop().create_task(self._run(plan), name=f"run {plan.name}")
+        return {"uid": self.run["uid"]}
+
+    async def wait(self) -> None:
+        """Return when no plan runs; re-raises what a broken plan raised."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    def stop(self, *, by: str, verdict: Verdict = Verdict.OPERATOR) -> bool:
+        """Cut if energised, and end the run; False if there was nothing to stop. Never refused."""
+        self._stop_by = by
+        cut = self._engine.trip(verdict)
+        return cut or self.busy
+
+    async def _run(self, plan: Plan) -> None:
+        run = self.run
+        assert run is not None  # noqa: S101 - set by start(), which makes this task
+        status = "failed"
+        reason: str | None = "the plan's own code failed; see the log"
+        results: dict[str, Any] | None = None
+        try:
+            status, reason, results = await self._steps(plan)
+        except _StoppedError:
+            status, reason = "stopped", f"stopped by {self._stop_by}"
+        except TipguardError as error:
+            status, reason = "failed", str(error)
+        finally:
+            # Whatever went wrong above, also in a third party's plan: nothing stays energised behind a run.
+            self._engine.trip(Verdict.SHUTDOWN)
+            self._finish(run, status, reason, results)
+
+    def _finish(self, run: dict[str, Any], status: str, reason: str | None, results: dict[str, Any] | None) -> None:
+        run.update(status=status, reason=reason, results=results, text=reason or status)
+        if status == "completed":
+            run["progress"] = 1.0
+        self._recorder.close_frame()
+        self._recorder.run_doc(
+            {
+                "kind": "stop",
+                "uid": run["uid"],
+                "status": status,
+                "reason": reason,
+                "results": results,
+                "samples_lost": self._recorder.samples_lost,
+                "t_ns": self._clock.now_ns(),
+                "utc_ns": time.time_ns(),
+            }
+        )
+        self._recorder.run = 0
+
+    async def _steps(self, plan: Plan) -> tuple[str, str | None, dict[str, Any] | None]:
+        program = plan.program()
+        outcome: Outcome | None = None
+        try:
+            while True:
+                try:
+                    # A generator takes its first value as None.
+                    step = next(program) if outcome is None else program.send(outcome)
+                except StopIteration as end:
+                    return "completed", None, end.value
+                outcome = await self._do(step)
+                if self._engine.state is State.TRIPPED:
+                    verdict = self._engine.trip_verdict
+                    who = f" by {self._stop_by}" if self._stop_by else ""
+                    return "tripped", f"tripped: {verdict.value if verdict else '?'}{who}", None
+                if outcome.verdict is not None:
+                    self._rearms += 1
+        finally:
+            program.close()
+
+    async def _do(self, step: Step) -> Outcome:
+        if self._stop_by is not None and self._engine.state in (State.SAFE, State.ARMED):
+            self._engine.disarm()
+            raise _StoppedError
+        match step:
+            case Arm(phase, v_max_v):
+                await self._arm(phase, v_max_v)
+                return Outcome()
+            case Energise():
+                return await self._engine.energise()
+            case Ramp(levels_v, dwell_s):
+                return await self._ramp(levels_v, dwell_s)
+            case End():
+                return await self._engine.end()
+            case Progress(done, text):
+                self._progress(done, text)
+                return Outcome()
+
+    async def _arm(self, phase: Phase, v_max_v: float) -> None:
+        if self._rearms > self._config.limits.rearms_per_run:
+            raise PlanRefusedError(
+                f"{self._rearms} planned cuts in this run, limits.rearms_per_run = "
+                f"{self._config.limits.rearms_per_run}; start another run",
+                reason="rearms",
+            )
+        plan_v_max = float((self.run or {}).get("parameters", {}).get("v_max_v", 0.0))
+        if v_max_v > self._config.limits.voltage_v or v_max_v > max(plan_v_max, 0.1):
+            raise PlanRefusedError(f"the plan asks for {v_max_v:g} V, more than it declared", reason="undeclared_bias")
+        await self._wait_for_ring()
+        await self._engine.arm(phase, v_max_v)
+
+    async def _wait_for_ring(self) -> None:
+        """Nothing is energised here: wait until the uplink has made room."""
+        while self._recorder.ring_used >= RING_WAIT_AT:
+            if not self._waiting_for_ring:
+                self._waiting_for_ring = True
+                self._progress(None, "waiting: the ring is 80 % full; is the uplink running and the broker there?")
+            if self._stop_by is not None:
+                raise _StoppedError
+            await self._clock.sleep_until(self._clock.now_ns() + 100_000_000)
+        self._waiting_for_ring = False
+
+    async def _ramp(self, levels_v: tuple[float, ...], dwell_s: float) -> Outcome:
+        declared = float((self.run or {}).get("parameters", {}).get("v_max_v", 0.0))
+        worst = max((abs(level) for level in levels_v), default=0.0)
+        if worst > max(declared, 0.1) + 1e-9:
+            raise PlanRefusedError(f"the plan asks for {worst:g} V, more than it declared", reason="undeclared_bias")
+        return await self._engine.ramp(levels_v, dwell_s)
+
+    def _progress(self, done: float | None, text: str) -> None:
+        run = self.run
+        if run is None:
+            return
+        if done is not None:
+            run["progress"] = done
+        run["text"] = text
+        self._recorder.run_doc(
+            {
+                "kind": "progress",
+                "uid": run["uid"],
+                "progress": run["progress"],
+                "text": text,
+                "t_ns": self._clock.now_ns(),
+            }
+        )

@@ -1,0 +1,283 @@
+"""The worker process: one loop, one thread, one rig. Started by the keeper, never by hand.
+
+No disk, no network, no thread pool; logs go out from the control task, never from the hot path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib.metadata
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from edge import config as config_module
+from edge import rundir
+from edge.clock import Clock, LoopClock
+from edge.config import Config
+from edge.controller import realtime
+from edge.controller.control import ControlServer
+from edge.controller.engine import TICK_NS, Engine
+from edge.controller.mirror import Mirror
+from edge.controller.page import Page
+from edge.controller.plans import make_plan
+from edge.controller.recorder import Recorder
+from edge.controller.runner import RING_ALARM_AT, Runner
+from edge.errors import BusyError, ConfigError, TipguardError
+from edge.guard.guard import Guard
+from edge.guard.states import State
+from edge.guard.verdicts import Verdict
+from edge.instruments.drivers import make_smu
+from edge.instruments.link import Link
+from edge.instruments.port import HotSelector, SerialTransport
+from edge.instruments.transport import Transport
+from edge.logs import configure_logs
+from edge.ring import RingWriter
+
+EXIT_REFUSED: Final = 1
+WATCH_NS: Final = 1_000_000_000
+COLLECT_EVERY: Final = 5
+SHUTDOWN_S: Final = 2.0
+
+
+class Worker:
+    """Everything of one rig, wired together; the same object runs in virtual time in the tests."""
+
+    def __init__(
+        self,
+        config: Config,
+        transport: Transport,
+        clock: Clock,
+        *,
+        ring: RingWriter,
+        page: Page,
+        mirror: Mirror,
+        previous_epoch: int = 0,
+        wrap_smu: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Wire up; sends nothing. ``wrap_smu`` lets a test put something between engine and driver."""
+        self.config = config
+        self.clock = clock
+        self.transport = transport
+        version = importlib.metadata.version("tipguard")
+        self.recorder = Recorder(ring, rig=config.rig.id, clock=clock, prev_epoch=previous_epoch, version=version)
+        self.guard = Guard(config.limits, series_ohm=config.rig.series_resistor_ohm, event=config.event)
+        self.link = Link(transport, clock)
+        smu = make_smu(self.link, config)
+        self.engine = Engine(config, wrap_smu(smu) if wrap_smu else smu, self.guard, self.recorder, page, mirror, clock)
+        self.runner = Runner(config, self.engine, self.recorder, clock, emulated=transport.emulated)
+        self.notes: list[str] = []
+        self._page = page
+        self._log = structlog.get_logger("worker")
+        page.begin_worker(os.getpid(), self.recorder.epoch, clock.now_ns())
+
+    async def start(self) -> None:
+        """See Engine.start; a latch is wanted on real hardware."""
+        await self.engine.start(must_have_mirror=not self.transport.emulated)
+
+    async def control(self) -> None:
+        """The control task: a tick every 20 ms, and what may wait."""
+        due_ns = self.clock.now_ns()
+        watch_ns = due_ns + WATCH_NS
+        watching: asyncio.Task[None] | None = None
+        seconds = 0
+        while True:
+            now_ns = self.clock.now_ns()
+            # A late tick is not made up for: the next one is due a period from now.
+            due_ns = max(due_ns + TICK_NS, now_ns)
+            self.engine.tick()
+            self._log_notices()
+            if now_ns >= watch_ns:
+                watch_ns = now_ns + WATCH_NS
+                seconds += 1
+                if watching is None or watching.done():
+                    watching = asyncio.get_running_loop().create_task(self.engine.watch(), name="watch")
+                self._ring_alarm()
+                if seconds % COLLECT_EVERY == 0 and self.engine.state is State.SAFE and not self.runner.busy:
+                    gc.collect()
+            await self.clock.sleep_until(due_ns)
+
+    def _ring_alarm(self) -> None:
+        used = self.recorder.ring_used
+        note = f"ring {used:.0%} full; is the uplink running and the broker there?"
+        self.notes = [n for n in self.notes if not n.startswith("ring ")]
+        if used >= RING_ALARM_AT:
+            self.notes.append(note)
+
+    def _log_notices(self) -> None:
+        while self.engine.notices:
+            what, data = self.engine.notices.popleft()
+            self._log.warning(what, **data)
+
+    # -- verbs ------------------------------------------------------------------------------------------------------
+
+    def verbs(self) -> dict[str, Callable[[dict[str, Any], str], dict[str, Any]]]:
+        """Return what control.sock serves."""
+        return {
+            "status": lambda _args, _user: self.status(),
+            "run": self._verb_run,
+            "stop": lambda _args, user: {"stopped": self.runner.stop(by=user)},
+            "rearm": self._verb_rearm,
+        }
+
+    def _verb_run(self, args: dict[str, Any], user: str) -> dict[str, Any]:
+        plan = make_plan(args.get("plan"), args.get("parameters"))
+        return self.runner.start(plan, by=user)
+
+    def _verb_rearm(self, _args: dict[str, Any], user: str) -> dict[str, Any]:
+        if self.runner.busy:
+            raise BusyError("a run is under way; it has to end first")
+        self.engine.rearm(by=user)
+        return {"state": self.engine.state.value}
+
+    def status(self) -> dict[str, Any]:
+        """Return the status document; plain types only."""
+        engine = self.engine
+        sample = engine.last_sample
+        identity = engine.identity
+        return {
+            "rig": self.config.rig.id,
+            "epoch": f"{self.recorder.epoch:016x}",
+            "pid": os.getpid(),
+            **self.guard.snapshot(),
+            "verdict": engine.trip_verdict.value if engine.trip_verdict else None,
+            "alarm": engine.alarm,
+            "notes": list(self.notes),
+            "emulated": self.transport.emulated,
+            "port": self.transport.name,
+            "smu": None if identity is None else {"model": identity.model, "serial_number": identity.serial_number},
+            "sample": None
+            if sample is None
+            else {"t_ns": sample.t_ns, "bias_v": sample.bias_v, "current_a": sample.current_a, "flags": sample.flags},
+            "samples": self.recorder.samples,
+            "samples_lost": self.recorder.samples_lost,
+            "cuts": dict(engine.cuts),
+            "strays": self.link.strays,
+            "ring_used": self.recorder.ring_used,
+            "ring_left_s": self.recorder.ring_left_s(50.0),
+            "run": self.runner.run,
+            "last_event": engine.last_event,
+            "keeper_cuts": self._page.keeper_cuts,
+            "restarts": self._page.restarts,
+            "t_ns": self.clock.now_ns(),
+        }
+
+    async def shut_down(self, verdict: Verdict, *, by: str) -> bool:
+        """Cut if energised and wait for the proof; True if the output is verified off."""
+        self.runner.stop(by=by, verdict=verdict)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.engine.until_off(), SHUTDOWN_S)
+        self.recorder.close_frame()
+        self.recorder.tick(self.clock.now_ns())
+        self._log_notices()
+        return self.engine.state in (State.SAFE, State.ARMED, State.TRIPPED)
+
+
+async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config) -> int:
+    directory = rundir.rig_dir(config.rig.id)
+    loop = asyncio.get_running_loop()
+    clock = LoopClock(loop)
+    page = Page(directory / rundir.PAGE_FILE)
+    transport = SerialTransport(
+        args.fd,
+        name=config.ports.smu.path,
+        baud=config.ports.smu.baud,
+        emulated=args.emulated,
+        selector=selector,
+    )
+    ring = RingWriter(directory / rundir.RING_FILE, config.runtime.ring_bytes)
+    worker = Worker(config, transport, clock, ring=ring, page=page, mirror=Mirror(directory), previous_epoch=page.epoch)
+    worker.notes.extend(args.note)
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def ask_to_stop(name: str) -> None:
+        # The cut does not wait for the task that shuts down.
+        worker.engine.trip(Verdict.SHUTDOWN)
+        if not stop.done():
+            stop.set_result(name)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        name = "keeper died" if number is signal.SIGUSR1 else signal.Signals(number).name
+        loop.add_signal_handler(number, ask_to_stop, name)
+    realtime.die_with_parent(signal.SIGUSR1)
+    if os.getppid() != args.keeper:
+        raise BusyError("the keeper is gone; start `tipguard controller` again")
+    server = ControlServer(directory / rundir.CONTROL_SOCKET, worker.verbs())
+    log = structlog.get_logger("worker")
+    tasks = [
+        loop.create_task(_starting(worker, log), name="start"),
+        loop.create_task(worker.control(), name="control"),
+        loop.create_task(server.serve(), name="control.sock"),
+    ]
+    return await _until_stopped(worker, stop, tasks, log)
+
+
+async def _starting(worker: Worker, log: Any) -> None:  # noqa: ANN401 - structlog's proxy
+    await worker.start()
+    log.info("ready", state=worker.engine.state.value, rig=worker.config.rig.id)
+    realtime.quiet_collector()
+
+
+async def _until_stopped(
+    worker: Worker,
+    stop: asyncio.Future[str],
+    tasks: list[asyncio.Task[None]],
+    log: Any,  # noqa: ANN401 - structlog's proxy
+) -> int:
+    """Run until asked to stop or until a task fails; a failing task ends the process, so that the keeper cuts."""
+    waiting: set[asyncio.Future[Any]] = {stop, *tasks}
+    try:
+        while not stop.done():
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stop}:
+                task.result()
+            waiting -= done
+    except TipguardError as error:
+        print(f"tipguard controller: {error}", file=sys.stderr)
+        off = await worker.shut_down(Verdict.SHUTDOWN, by="start-up failure")
+        return EXIT_REFUSED if off or worker.engine.state is State.UNKNOWN else 4
+    off = await worker.shut_down(Verdict.SHUTDOWN, by=stop.result())
+    log.info("stopped", by=stop.result(), state=worker.engine.state.value, output_verified_off=off)
+    return 0 if off else 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the worker; arguments come from the keeper."""
+    parser = argparse.ArgumentParser(prog="tipguard worker (started by the keeper)")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--keeper", type=int, required=True)
+    parser.add_argument("--emulated", action="store_true")
+    parser.add_argument("--note", action="append", default=[])
+    args = parser.parse_args(argv)
+    configure_logs()
+    try:
+        config = config_module.load(args.config)
+        if config.runtime.realtime == "auto":
+            for problem in (realtime.lock_memory(), realtime.set_fifo(realtime.WORKER_PRIORITY)):
+                if problem:
+                    args.note.append(problem)
+        else:
+            args.note.append("real-time scheduling is switched off in the configuration (runtime.realtime)")
+        selector = HotSelector()
+        main_task: Coroutine[Any, Any, int] = _serve(args, selector, config)
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            return runner.run(main_task)
+    except ConfigError as error:
+        print(f"tipguard controller: {error}", file=sys.stderr)
+        return 2
+    except TipguardError as error:
+        print(f"tipguard controller: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the controller needs of any source-measure unit: bytes to send, replies to judge, and a set-up it can prove.
+
+A driver does no waiting while energised: it says which bytes ask for a reading and what a reply line means, and the
+engine sends and times them. Third parties add a driver by the entry point ``tipguard.smu``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Protocol
+
+from edge.instruments.link import Link
+from edge.samples import Sample
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setup:
+    """How a phase measures. SI units; ``source_range_v`` and ``range_a`` are nominal, fixed ranges."""
+
+    source_range_v: float
+    range_a: float
+    protection_a: float
+    nplc: float
+    autozero: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SmuIdentity:
+    """Who is behind the port."""
+
+    model: str
+    serial_number: str
+    firmware: str
+
+
+class CheckResult(enum.Enum):
+    """What the periodic check of a set-up found."""
+
+    UNCHANGED = "unchanged"
+    LIMIT_CHANGED = "limit, range or output-off state changed"
+    UNPARSABLE = "unparsable"
+
+
+class Smu(Protocol):
+    """One source-measure unit on a :class:`Link`."""
+
+    link: Link
+
+    async def identify(self) -> SmuIdentity:
+        """Ask who is there; changes nothing. Raises ReplyTimeoutError or InstrumentError."""
+
+    async def output_on(self) -> bool:
+        """Ask whether the output is on; changes nothing."""
+
+    async def configure(self, setup: Setup) -> None:
+        """Set up with the output off, then read back everything a run depends on.
+
+        Raises LimitReadbackError where a value read back differs, InstrumentError where a command was refused.
+        """
+
+    def level_message(self, bias_v: float) -> bytes:
+        """Return the bytes that set ``bias_v`` (tip against Li/Li+) and ask for one reading."""
+
+    read_message: bytes
+    output_on_message: bytes
+    check_message: bytes
+
+    def sample(self, line: bytes, t_rx_ns: int, bias_v: float, phase: int) -> Sample:
+        """Turn a reply line into a sample; never raises: what cannot be trusted is a flag."""
+
+    def judge_check(self, line: bytes) -> CheckResult:
+        """Judge the reply to ``check_message`` against the set-up in force."""
+
+    def exchange_s(self, message: bytes) -> float:
+        """Return the p99 time from a message's first byte to its reply's last, with the set-up in force."""
