@@ -34,8 +34,8 @@ class PtyLine:
     """``device`` behind a pseudo-terminal that ``link_path`` points to; a context manager.
 
     The line holds the slave open itself, so that a client that closes is not a hang-up and the next one finds the
-    device as the last one left it. Nobody may be listening: bytes that the kernel has no room for (some 20 KiB) are lost
-    and counted in ``lost_bytes``, as on a wire. Flow control is not modelled.
+    device as the last one left it. Nobody may be listening: bytes that the kernel has no room for (some 20 KiB) are
+    lost and counted in ``lost_bytes``, as on a wire. Flow control is not modelled.
     """
 
     def __init__(self, device: Device, link_path: Path, baud: int, *, chunk: Chunk = "fifo") -> None:

@@ -126,7 +126,7 @@ class SourcedLoad(ABC):
         return self._point.v_tip
 
     @property
-    def v_terminal(self) -> float:
+    def terminal_voltage_v(self) -> float:
         """Voltage at the terminals now, in V: the level, or less while clamped."""
         return self._point.v_tip + self._point.i_a * self.series_ohm
 

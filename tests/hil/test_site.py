@@ -200,7 +200,7 @@ def test_hrs_voltage_inverts_hrs_current(v: float) -> None:
 def test_the_hrs_load_line_is_met(v_set: float, series: float) -> None:
     site = SwitchingSite("gi", series_ohm=series, u_median_v=200.0)
     site.set_source(0, v_set, 1.0, connected=True)
-    assert site.v_terminal == pytest.approx(v_set, rel=1e-9, abs=1e-15)
+    assert site.terminal_voltage_v == pytest.approx(v_set, rel=1e-9, abs=1e-15)
     assert site.terminal_current_a == hrs_current(site.v_tip)
     assert not site.clamped
 
@@ -211,7 +211,7 @@ def test_the_clamp_also_holds_an_hrs() -> None:
     assert site.clamped
     assert site.terminal_current_a == -1e-9
     assert hrs_current(site.v_tip) == pytest.approx(-1e-9)
-    assert abs(site.v_terminal) < 9.0
+    assert abs(site.terminal_voltage_v) < 9.0
 
 
 @pytest.mark.parametrize(("v_set", "series", "limit"), [(-9.5, 0.0, 5e-4), (-9.5, 1e4, 1e-4), (9.5, 100.0, 5e-4)])
@@ -225,7 +225,7 @@ def test_in_the_lrs_the_clamp_moves_the_tip_along_the_load_line(v_set: float, se
     clamped[limit] = site.clamped
     assert site.terminal_current_a == math.copysign(limit, v_set)
     assert site.v_tip == pytest.approx(math.copysign(limit * site.r_on_ohm, v_set))
-    assert site.v_terminal == pytest.approx(math.copysign(limit * (site.r_on_ohm + series), v_set))
+    assert site.terminal_voltage_v == pytest.approx(math.copysign(limit * (site.r_on_ohm + series), v_set))
     site.set_source(2 * MS, v_set, 1.0, connected=True)
     clamped[1.0] = site.clamped
     assert clamped == {limit: True, 1.0: False}
@@ -273,7 +273,7 @@ def test_charge_and_energy_balance(steps: list[tuple[int, float, float, bool]], 
                 supplied += (v_part + i_part * series) * i_part * dt
                 in_series += i_part * i_part * series * dt
             assert site.charge_c == pytest.approx(charge, rel=1e-9, abs=1e-18)
-            assert site.v_terminal == pytest.approx(site.v_tip + site.terminal_current_a * series, rel=1e-12)
+            assert site.terminal_voltage_v == pytest.approx(site.v_tip + site.terminal_current_a * series, rel=1e-12)
     site.close(t)
     summary = site.truth.events("summary")[0]
     assert summary["charge_c"] == pytest.approx(dose, rel=1e-9, abs=1e-18)
