@@ -15,11 +15,11 @@ CUSUM is above zero or the innovation beyond 3 sigma, so that a surge does not b
 after 32 samples of an excursion without a verdict (telegraph noise that stays up). A fall is followed only when two
 readings agree: one reading that drops out must not make the next good one look like a surge.
 
-**One sample or two.** HARD_LIMIT, CONDUCTANCE (a number the user gave), SERIES_RESISTOR and saturation cut on one
-reading. SURGE_JUMP, SURGE_LEVEL and SURGE_CUSUM want the reading before to agree, which costs exactly one sample:
-one corrupt reading cannot be told from a set of the same size, it would be a false point in the trigger statistics,
-and meanwhile the clamp and the series resistor hold the limit. Who prefers one sample lowers ``limits.hard_a``,
-gives ``g_max_s``, or sets ``jump_samples = 1``.
+**One sample or two.** HARD_LIMIT, CONDUCTANCE (a number the user gave) and saturation cut on one reading. SURGE_JUMP,
+SURGE_LEVEL, SURGE_CUSUM, PREDICTED and SERIES_RESISTOR want the reading before to agree, which costs exactly one
+sample: one corrupt reading cannot be told from a set of the same size, it would be a false point in the trigger
+statistics, and meanwhile the clamp and the series resistor hold the limit. Who prefers one sample lowers
+``limits.hard_a``, gives ``g_max_s``, or sets ``jump_samples = 1``.
 
 A step below ``jump_decades`` gives no verdict until it adds up to ``level_decades``: this is no small-shift detector.
 """
@@ -37,6 +37,8 @@ from edge.guard.thresholds import (
     GUARD_SIGMAS,
     JUMP_SIGMAS,
     LN10,
+    MAX_EXPONENT,
+    MAX_GIVE,
     MAX_NOISE,
     MAX_PLAUSIBLE,
     MAX_TREND,
@@ -81,6 +83,7 @@ class Detector:
     """
 
     __slots__ = (
+        "_a1",
         "_age",
         "_alpha",
         "_beta",
@@ -116,6 +119,7 @@ class Detector:
         "_s02",
         "_series",
         "_settings",
+        "_shorted",
         "_t1",
         "_t2",
         "_tau_per_ns",
@@ -167,9 +171,11 @@ class Detector:
         self._age = 0
         self._pending = 0
         self._high = 0
+        self._shorted = False
         self._low = False
         self._low_y = 0.0
         self._y1 = 0.0
+        self._a1 = 0.0
         self._t1 = self._t2 = 0
         self._q1 = self._q2 = 0.0
 
@@ -220,12 +226,17 @@ class Detector:
         if flags or not (a <= MAX_PLAUSIBLE and m <= MAX_PLAUSIBLE):
             return self._flagged(a, m, flags)
 
-        # Absolute tests. SERIES_RESISTOR first: it protects, whereas a hard limit during a search is planned.
+        # Absolute tests. SERIES_RESISTOR first: it protects, whereas a hard limit during a search is planned. A
+        # resistor does not vanish between two readings, so it wants a second one, unless this one cuts anyway.
         net = m - self._guard
         if net * self._series > a and a >= SERIES_MIN_V and m > self._evidence:
-            return Verdict.SERIES_RESISTOR
-        if m >= self._hard:
-            return Verdict.HARD_LIMIT
+            if self._shorted or m >= self._hard:
+                return Verdict.SERIES_RESISTOR
+            self._shorted = True
+        else:
+            self._shorted = False
+            if m >= self._hard:
+                return Verdict.HARD_LIMIT
         if a < self._v_min:
             return Verdict.CONDUCTANCE if net > self._g_max * self._v_min else None
         if net > self._g_max * a:
@@ -246,8 +257,10 @@ class Detector:
             self._learnt = True
             self._visible = x >= self._floor
             self._level = self._level_ref = self._y1 = y
+            self._a1 = a
             return None
         if x <= self._evidence:
+            self._a1 = a
             self._faint(x, q_sq, y)
             return None
 
@@ -266,8 +279,10 @@ class Detector:
         d = e / sqrt(var)
         e1 = self._e
         y1 = self._y1
+        a1 = self._a1
         self._e = e
         self._y1 = y
+        self._a1 = a
 
         if e >= self._gate and d > JUMP_SIGMAS:
             self._pending += 1
@@ -304,8 +319,14 @@ class Detector:
         if total > 0.0:
             self._low = False
             self._age += 1
-            if self._age >= EXCURSION_SAMPLES:
+            if self._age >= EXCURSION_SAMPLES and -self._half_gate < y - y1 < self._half_gate:
                 self._relevel(min(y, y1))
+            elif a > a1 and 0.0 < e < self._gate:
+                # A superlinear load grows because the bias does: that much is given way to, and no more.
+                give = MAX_EXPONENT * (a - a1) / a
+                if give > MAX_GIVE:
+                    give = MAX_GIVE
+                self._level = level + min(give, e)
             return None
         self._age = 0
         if d < -FREEZE_SIGMAS:
@@ -343,8 +364,6 @@ class Detector:
         self._t1 = self._t2 = 0
         self._q1 = self._q2 = 0.0
         net = m - self._guard
-        if net * self._series > a and a >= SERIES_MIN_V and m > self._evidence:
-            return Verdict.SERIES_RESISTOR
         if net > self._g_max * max(a, self._v_min):
             return Verdict.CONDUCTANCE
         return None

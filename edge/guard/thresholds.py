@@ -29,6 +29,10 @@ MAX_NOISE = 0.3
 NOISE_WEIGHT = 1.0 / 16.0
 MAX_TREND = 0.1
 """Largest drift per sample that the baseline extrapolates, in ln units."""
+MAX_EXPONENT = 3.0
+"""A load may grow as this power of |V| in conductance (I ~ V^4) without being taken for a surge."""
+MAX_GIVE = 0.15
+"""But by no more than this per sample, in ln units."""
 EXCURSION_SAMPLES = 32
 """An excursion without a verdict becomes the baseline after this many samples."""
 SERIES_MIN_V = 0.05
