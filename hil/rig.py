@@ -1,0 +1,124 @@
+"""A whole rig in memory under a virtual clock: emulated 2400, paced line, and the controller as shipped.
+
+What is left out is what has no virtual time: processes, the keeper, the broker. Those are tested on pseudo-terminals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from edge.clock import Clock
+from edge.config import Config
+from edge.controller.mirror import Mirror
+from edge.controller.page import Page
+from edge.controller.worker import Worker
+from edge.experiments.steps import Plan
+from edge.ring import Kind, Record, RingReader, RingWriter
+from edge.samples import Sample
+from hil.devices.keithley2400 import Keithley2400, Timing
+from hil.line.memory import MemoryLine
+from hil.twin.terminals import SourcedLoad
+
+RING_BYTES = 1 << 20
+
+
+def config_for(
+    *,
+    rig: str = "virtual",
+    port: str = "memory",
+    series_ohm: float = 1000.0,
+    serial_number: str = "1304207",
+    **sections: dict[str, Any],
+) -> Config:
+    """Return a configuration for the bench; ``sections`` override whole tables, as in ``limits={"voltage_v": 1.0}``."""
+    data: dict[str, Any] = {
+        "rig": {"id": rig, "kind": "tip", "series_resistor_ohm": float(series_ohm)},
+        "ports": {"smu": {"path": port}},
+        "smu": {"serial_number": serial_number},
+    }
+    for name, values in sections.items():
+        data[name] = {**data.get(name, {}), **values}
+    return Config.model_validate(data)
+
+
+class VirtualRig:
+    """One rig; use it as ``async with VirtualRig.running(...)`` inside ``hil.virtual.run_virtual``."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        load: SourcedLoad,
+        directory: Path,
+        *,
+        config: Config | None = None,
+        baud: int = 57600,
+        seed: int = 0,
+        timing: Timing | None = None,
+        device: Keithley2400 | None = None,
+        wrap_smu: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Wire up; nothing is sent. ``directory`` gets ring, page and mirror, as the run directory would."""
+        self.clock = clock
+        self.load = load
+        self.device = device or Keithley2400(load, seed=seed, timing=timing)
+        self.line = MemoryLine(self.device, clock, baud)
+        self.config = config or config_for(series_ohm=load.series_ohm)
+        self.directory = directory
+        self.mirror = Mirror(directory)
+        self.page = Page(directory / "page", create=True)
+        self.worker = Worker(
+            self.config,
+            self.line.transport,
+            clock,
+            ring=RingWriter(directory / "ring", RING_BYTES),
+            page=self.page,
+            mirror=self.mirror,
+            wrap_smu=wrap_smu,
+        )
+        self.reader = RingReader(directory / "ring")
+        self._control: asyncio.Task[None] | None = None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, *args: Any, **options: Any) -> AsyncIterator[VirtualRig]:  # noqa: ANN401 - the constructor's
+        """Start the control task and the worker; stop them at the end, the load's summary written."""
+        rig = cls(*args, **options)
+        rig._control = asyncio.get_running_loop().create_task(rig.worker.control())
+        try:
+            await rig.worker.start()
+            yield rig
+        finally:
+            rig._control.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await rig._control
+            rig.device.advance(rig.clock.now_ns())
+            rig.load.close(rig.clock.now_ns())
+
+    async def run(self, plan: Plan) -> dict[str, Any]:
+        """Run a plan to its end; return the run's map (status, reason, results)."""
+        self.worker.runner.start(plan, by="test")
+        await self.worker.runner.wait()
+        run = self.worker.runner.run
+        assert run is not None  # noqa: S101 - start() made it
+        return run
+
+    def records(self) -> list[Record]:
+        """Return everything the ring holds that was not read yet."""
+        found = []
+        while (record := self.reader.read()) is not None:
+            found.append(record)
+        return found
+
+    def samples(self, records: list[Record] | None = None) -> list[Sample]:
+        """Return the samples among ``records`` (default: all not read yet)."""
+        from edge.ring import unpack_sample
+
+        return [
+            unpack_sample(record.payload)[2]
+            for record in (self.records() if records is None else records)
+            if record.kind == Kind.SAMPLE
+        ]
