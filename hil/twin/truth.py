@@ -19,24 +19,32 @@ Entry: TypeAlias = dict[str, int | float | str | bool | None]
 class TruthRecord:
     """JSON lines in a file, each flushed as it is written; without a path, ``entries`` in memory.
 
-    An existing file is replaced: a record belongs to one run. Raises BenchOptionError if it cannot be opened.
+    A record belongs to one run: an existing file is emptied by ``begin``, or else by the first ``write``.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open ``path`` anew, or record in memory."""
+        """Open ``path``, or record in memory; raises BenchOptionError if it cannot be opened."""
         self.entries: list[Entry] = []
         self._file: TextIO | None = None
+        self._began = False
         if path is not None:
             try:
                 # Line-buffered: a reader, or a kill, finds every event that has happened.
-                self._file = path.open("w", encoding="utf-8", buffering=1)
+                self._file = path.open("a", encoding="utf-8", buffering=1)
             except OSError as error:
                 raise BenchOptionError(
                     f"--truth {path}: cannot be written ({error.strerror}); name a file in a writable directory"
                 ) from error
 
+    def begin(self) -> None:
+        """Empty the file of what an older run left; a no-op the second time."""
+        if self._file is not None and not self._began:
+            self._file.truncate(0)
+        self._began = True
+
     def write(self, entry: Entry) -> None:
         """Add one event; in memory as ``entries[-1]``, or as a line of the file."""
+        self.begin()
         if self._file is None:
             self.entries.append(entry)
         else:

@@ -91,6 +91,17 @@ def test_file_and_memory_hold_the_same(tmp_path: Path) -> None:
     assert [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()] == memory.entries
 
 
+def test_a_record_that_never_begins_leaves_an_older_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "truth.jsonl"
+    path.write_text("of an older run\n")
+    TruthRecord(path).close()
+    assert path.read_text() == "of an older run\n"
+    truth = TruthRecord(path)
+    truth.begin()
+    assert path.read_text() == ""
+    truth.close()
+
+
 def test_an_unwritable_record_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BenchOptionError, match=r"--truth .*cannot be written \(No such file.*name a file") as error:
         TruthRecord(tmp_path / "nowhere" / "truth.jsonl")

@@ -1,0 +1,126 @@
+"""``tipguard hil smu``: an emulated Keithley 2400 with a sample at its terminals, served on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hil.devices.keithley2400 import Keithley2400
+from hil.errors import BenchOptionError
+from hil.line.pty import PtyLine, sharpen_timers
+from hil.twin.spec import OhmicSpec, SiteSpec, parse_load, parse_site
+from hil.twin.truth import TruthRecord
+
+BAUDS: Final = (0, 300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600)
+"""What the 2400 can be set to (User's Manual 14-13), and 0: bytes take no time."""
+
+TERMINATORS: Final = {"CR": b"\r", "LF": b"\n", "CRLF": b"\r\n", "LFCR": b"\n\r"}
+"""What the 2400 can end its replies with (User's Manual 14-13 to 14-17)."""
+
+DEFAULT_LOAD: Final = "ohmic:1e7"
+"""10 Mohm: 1 uA at 10 V, which no limit minds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmuOptions:
+    """What the command line says; values are checked by :func:`serve_smu`.
+
+    ``load`` (``ohmic:R``) and ``site`` (``gb|gi|hl[:U_MEDIAN_V]``) exclude each other; with neither, the load is
+    :data:`DEFAULT_LOAD`. ``seed`` (0 to 2**32 - 1) draws the site and the noise; None draws a seed, which the ready
+    line tells. ``series_ohm`` sits between terminals and sample, in ohm.
+    """
+
+    link: Path
+    baud: int = 57600
+    terminator: str = "CR"
+    load: str | None = None
+    site: str | None = None
+    series_ohm: float = 0.0
+    seed: int | None = None
+    truth: Path | None = None
+    serial_number: str = "1304207"
+
+
+def serve_smu(options: SmuOptions) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Call it from the main thread.
+
+    Prints one JSON line ``{"ready": true, "link", "pid", "seed", "u_median_v"}`` once a client can connect
+    (``u_median_v`` is null for a load that does not trigger). At the end the summary is in the truth record and the
+    link is gone: 0. Options that cannot be served are told in one line on stderr: 2.
+    """
+    try:
+        _serve(options)
+    except BenchOptionError as error:
+        print(f"tipguard hil smu: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _serve(options: SmuOptions) -> None:
+    spec, seed, terminator = _check(options)
+    truth = TruthRecord(options.truth)
+    load = spec.build(series_ohm=options.series_ohm, seed=seed, truth=truth)
+    device = Keithley2400(load, serial_number=options.serial_number, terminator=terminator, seed=seed)
+    with _stop_signals() as stop_fd, PtyLine(device, options.link, options.baud) as line:
+        # Only who holds the link may replace the record: it could be that of a bench that runs.
+        truth.begin()
+        sharpen_timers()
+        device.advance(time.monotonic_ns())  # power on
+        ready = {
+            "ready": True,
+            "link": str(options.link.absolute()),
+            "pid": os.getpid(),
+            "seed": seed,
+            "u_median_v": spec.u_median_v,
+        }
+        print(json.dumps(ready), flush=True)
+        try:
+            line.run(stop_fd)
+        finally:
+            load.close(time.monotonic_ns())
+
+
+def _check(options: SmuOptions) -> tuple[OhmicSpec | SiteSpec, int, bytes]:
+    if options.baud not in BAUDS:
+        known = ", ".join(str(baud) for baud in BAUDS[1:])
+        raise BenchOptionError(f"--baud {options.baud}: a 2400 knows {known}; 0 makes bytes take no time")
+    terminator = TERMINATORS.get(options.terminator.upper())
+    if terminator is None:
+        raise BenchOptionError(f"--terminator {options.terminator}: want one of {', '.join(TERMINATORS)}")
+    serial_number = options.serial_number
+    if not (serial_number.isascii() and serial_number.isalnum() and len(serial_number) <= 16):
+        raise BenchOptionError(f"--serial-number {serial_number!r}: want 1 to 16 letters and digits")
+    if options.seed is not None and not 0 <= options.seed < 2**32:
+        raise BenchOptionError(f"--seed {options.seed}: want an integer from 0 to {2**32 - 1}")
+    if options.load is not None and options.site is not None:
+        raise BenchOptionError("--load and --site: only one sample fits the terminals; leave one out")
+    seed = int.from_bytes(os.urandom(4), "little") if options.seed is None else options.seed
+    if options.site is not None:
+        return parse_site(options.site), seed, terminator
+    return parse_load(DEFAULT_LOAD if options.load is None else options.load), seed, terminator
+
+
+@contextmanager
+def _stop_signals() -> Iterator[int]:
+    """Give a descriptor that becomes readable on SIGTERM or SIGINT, for a loop that may be anywhere at that time."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    old_fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    # The handler has nothing to do, but without one the signal would kill; the byte on the pipe is what counts.
+    old = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield read_fd
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(old_fd)
+        os.close(read_fd)
+        os.close(write_fd)
