@@ -1,8 +1,9 @@
 """A spot of the garnet under the tip: insulating until a lithium filament nucleates, ohmic from then on.
 
-Sources are in the facts page of the sample: spreading and Butler-Volmer limits of the ionic current, nucleation
-statistics, LRS resistance. This is the trigger and the surge; growth, thickening, reset and the cable's charge are
-states to come and have their place in :class:`State`.
+The sample is Li7La3Zr2O12 under a platinum tip (Lu et al.): tip bias against Li/Li+, plating when negative. Before the
+filament the ionic current is the smaller of a kinetic (Butler-Volmer) and a spreading limit; the trigger is
+:mod:`hil.twin.nucleation`. Growth, thickening, reset and the cable's charge are states to come and have their place
+in :class:`State`.
 """
 
 from __future__ import annotations
