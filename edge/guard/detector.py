@@ -18,8 +18,9 @@ readings agree: one reading that drops out must not make the next good one look 
 **One sample or two.** HARD_LIMIT, CONDUCTANCE (a number the user gave) and saturation cut on one reading. SURGE_JUMP,
 SURGE_LEVEL, SURGE_CUSUM, PREDICTED and SERIES_RESISTOR want the reading before to agree, which costs exactly one
 sample: one corrupt reading cannot be told from a set of the same size, it would be a false point in the trigger
-statistics, and meanwhile the clamp and the series resistor hold the limit. Who prefers one sample lowers
-``limits.hard_a``, gives ``g_max_s``, or sets ``jump_samples = 1``.
+statistics, and meanwhile the clamp and the series resistor hold the limit. Who prefers one sample lowers ``hard_a``
+or gives ``g_max_s``, and pays with one false trip per corrupt reading above it; ``jump_samples`` and
+``conductance_samples`` set it the other way.
 
 A step below ``jump_decades`` gives no verdict until it adds up to ``level_decades``: this is no small-shift detector.
 """
@@ -110,6 +111,8 @@ class Detector:
         "_low",
         "_low_y",
         "_noise2",
+        "_over",
+        "_over_need",
         "_overflow",
         "_pending",
         "_predict_gate",
@@ -136,6 +139,7 @@ class Detector:
         self._hard = settings.hard_a if Verdict.HARD_LIMIT in tests else _NEVER
         self._series = SERIES_TOLERANCE * settings.series_ohm if Verdict.SERIES_RESISTOR in tests else 0.0
         self._g_max = settings.g_max_s if Verdict.CONDUCTANCE in tests else _NEVER
+        self._over_need = settings.conductance_samples
         self._gate = gate
         self._half_gate = 0.5 * gate
         self._jump_need = settings.jump_samples if Verdict.SURGE_JUMP in tests else 1 << 62
@@ -171,6 +175,7 @@ class Detector:
         self._age = 0
         self._pending = 0
         self._high = 0
+        self._over = 0
         self._shorted = False
         self._low = False
         self._low_y = 0.0
@@ -227,7 +232,8 @@ class Detector:
             return self._flagged(a, m, flags)
 
         # Absolute tests. SERIES_RESISTOR first: it protects, whereas a hard limit during a search is planned. A
-        # resistor does not vanish between two readings, so it wants a second one, unless this one cuts anyway.
+        # resistor does not vanish between two readings, so it wants a second one; a cut that falls on the first for
+        # another reason is named after the resistor too, for a search must not go on without it.
         net = m - self._guard
         if net * self._series > a and a >= SERIES_MIN_V and m > self._evidence:
             if self._shorted or m >= self._hard:
@@ -237,10 +243,15 @@ class Detector:
             self._shorted = False
             if m >= self._hard:
                 return Verdict.HARD_LIMIT
-        if a < self._v_min:
-            return Verdict.CONDUCTANCE if net > self._g_max * self._v_min else None
-        if net > self._g_max * a:
-            return Verdict.CONDUCTANCE
+        judged = a >= self._v_min
+        if net > self._g_max * (a if judged else self._v_min):
+            self._over += 1
+            if self._over >= self._over_need:
+                return Verdict.SERIES_RESISTOR if self._shorted else Verdict.CONDUCTANCE
+        else:
+            self._over = 0
+        if not judged:
+            return None
 
         x = i if v > 0.0 else -i
         q_sq = x * x + self._f2 if x > 0.0 else self._f2
@@ -287,13 +298,13 @@ class Detector:
         if e >= self._gate and d > JUMP_SIGMAS:
             self._pending += 1
             if self._pending >= self._jump_need:
-                return Verdict.SURGE_JUMP
+                return Verdict.SERIES_RESISTOR if self._shorted else Verdict.SURGE_JUMP
         else:
             self._pending = 0
         if y - self._level_ref >= self._level_gate:
             self._high += 1
             if self._high >= 2:
-                return Verdict.SURGE_LEVEL
+                return Verdict.SERIES_RESISTOR if self._shorted else Verdict.SURGE_LEVEL
         else:
             self._high = 0
         if d > CUSUM_CAP_SIGMAS:
@@ -303,7 +314,7 @@ class Detector:
             self._s = total
             # The reading before must stand well above noise, or a glitch on top of telegraph noise would do.
             if total > self._h and e >= self._gate and e1 >= self._half_gate:
-                return Verdict.SURGE_CUSUM
+                return Verdict.SERIES_RESISTOR if self._shorted else Verdict.SURGE_CUSUM
         else:
             self._s = total = 0.0
         if (
@@ -313,7 +324,7 @@ class Detector:
             and q2 > 0.0
             and self._crosses(q_sq, q1, q2, t_ns - t1, t1 - t2)
         ):
-            return Verdict.PREDICTED
+            return Verdict.SERIES_RESISTOR if self._shorted else Verdict.PREDICTED
 
         # The baseline, frozen while something is going on.
         if total > 0.0:
@@ -365,7 +376,9 @@ class Detector:
         self._q1 = self._q2 = 0.0
         net = m - self._guard
         if net > self._g_max * max(a, self._v_min):
-            return Verdict.CONDUCTANCE
+            self._over += 1
+            if self._over >= self._over_need:
+                return Verdict.CONDUCTANCE
         return None
 
     def _faint(self, x: float, q_sq: float, y: float) -> None:

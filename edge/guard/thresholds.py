@@ -57,7 +57,7 @@ class DetectorSettings:
     ``k``, ``h``: drift and threshold of the CUSUM in sigma, above 0.
     ``jump_decades``: smallest rise over the baseline for SURGE_JUMP and SURGE_CUSUM, 0.3..4. Telegraph noise of 40 %
     is 0.22 decade. ``level_decades``: smallest rise over the lowest baseline since arming, ``jump_decades``..8.
-    ``jump_samples``: consecutive readings SURGE_JUMP needs, 1..8.
+    ``jump_samples``, ``conductance_samples``: consecutive readings SURGE_JUMP and CONDUCTANCE need, 1..8.
     ``alpha``, ``beta``: Holt's gains of level and trend, 0..1.
 
     Raises ValueError naming the field and its range.
@@ -76,6 +76,7 @@ class DetectorSettings:
     jump_decades: float = 0.7
     level_decades: float = 1.5
     jump_samples: int = 2
+    conductance_samples: int = 1
     alpha: float = 0.5
     beta: float = 0.15
 
@@ -92,6 +93,7 @@ class DetectorSettings:
         self._check("jump_decades", 0.3, 4.0)
         self._check("level_decades", self.jump_decades, 8.0)
         self._check("jump_samples", 1, 8)
+        self._check("conductance_samples", 1, 8)
         self._check("alpha", 0.0, 1.0, open_low=True)
         self._check("beta", 0.0, 1.0)
 
