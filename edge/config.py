@@ -77,8 +77,8 @@ class Limits(_Section):
     voltage_v: Annotated[float, Field(gt=0, le=VOLTAGE_LIMIT_MAX_V)] = 10.0
     hard_limit_a: Positive | None = None
     """Reading that always trips; default half the protection of the phase."""
-    conductance_s: Positive | None = 1e-5
-    """Conductance that always ends a trigger search: 1 / (100 kohm)."""
+    conductance_s: Annotated[float, Field(ge=0)] = 1e-5
+    """Conductance that always ends a trigger search; default 1 / (100 kohm), 0 switches the test off."""
     rearms_per_run: Annotated[int, Field(ge=0, le=100_000)] = 100
     allow_clamp: bool = False
     """Lets a plan that says accept_clamp rely on the SMU's clamp instead of the series resistor."""
@@ -204,7 +204,7 @@ hi = "tip"                   # which end the HI terminal is wired to: "tip" or "
 [limits]                     # ceilings: plans may lower them, nothing raises them
 current_a = 0.001
 voltage_v = 10.0
-conductance_s = 1e-5         # this conductance always ends a trigger search: 1 / (100 kohm)
+conductance_s = 1e-5         # this conductance always ends a trigger search: 1 / (100 kohm); 0: off
 # hard_limit_a = 0.0005      # default: half the compliance of the phase
 rearms_per_run = 100
 allow_clamp = false

@@ -121,7 +121,7 @@ def trigger_in_words(trigger: dict[str, Any]) -> str:
     """Return one trigger as a sentence."""
     text = f"cycle {trigger['cycle'] + 1}: {trigger['verdict']}"
     if trigger.get("trigger_bias_v") is not None:
-        text += f" at {trigger['trigger_bias_v']:+.4f} V +- {trigger.get('trigger_half_width_v', 0):.4f} V"
+        text += f" at {trigger['trigger_bias_v']:+.4f} V +- {trigger.get('trigger_half_v', 0):.4f} V"
     if trigger.get("set_current_a") is not None:
         text += f", first reading {trigger['set_current_a']:.3e} A"
     if trigger.get("verified_ns") and trigger.get("reading_ns"):

@@ -503,7 +503,7 @@ class Engine:
                 doc["setting"] = event.to_doc()
         self.recorder.close_frame()
         self.recorder.event(doc)
-        self.last_event = {**{k: v for k, v in doc.items() if k != "setting"}, **summary}
+        self.last_event = {**summary, **{k: v for k, v in doc.items() if k != "setting"}}
         self._notice("cut", verdict=doc["verdict"], planned=record.planned, verified=doc["verified"])
         return self.last_event
 

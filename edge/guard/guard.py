@@ -54,7 +54,7 @@ class Guard:
             i_limit_a=self._limits.current_a,
             tau_cut_s=tau_cut_s,
             series_ohm=self._series_ohm,
-            g_max_s=self._limits.conductance_s if self._limits.conductance_s is not None else math.inf,
+            g_max_s=self._limits.conductance_s or math.inf,
             hard_a=self._limits.hard_limit_a,
         )
         self.spec = spec
@@ -62,7 +62,7 @@ class Guard:
         self.floor_a = settings.evidence_a
         self._detector = Detector(settings, spec.tests)
         self._cut_detector = Detector(settings, phase_spec(Phase.CUT, 0.0).tests)
-        self._capture.reset()
+        self._capture.reset(evidence_a=settings.evidence_a, series_ohm=self._series_ohm)
 
     def observe(self, sample: Sample) -> Verdict | None:
         """Look at one sample; None, or why the bias must go. The caller cuts before it does anything else."""
@@ -88,7 +88,9 @@ class Guard:
 
     def tripped(self, verdict: Verdict) -> None:
         """Mark the newest sample as the one that was judged; the event is built from here."""
-        self._capture.trip(verdict)
+        detector = self._detector
+        reference_s = math.nan if detector is None else detector.reference_s(verdict)
+        self._capture.trip(verdict, reference_s=reference_s)
 
     def event(self, **times_ns: int | None) -> SettingEvent | None:
         """Build the event of the last trip, or None without samples. Not for the hot path."""
