@@ -1,0 +1,215 @@
+"""The connection to the broker: MQTT 5 by aiomqtt, with the acknowledgement's reason, which aiomqtt drops.
+
+aiomqtt connects, keeps the connection alive and reports its end. Publishing goes to the paho client below it, because
+a refused publish (no permission, quota) differs from an accepted one only in the PUBACK's reason code: paho's
+``on_publish`` hands that over and aiomqtt's own handler ignores it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import aiomqtt
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.errors import RemoteError
+from edge.uplink.settings import UplinkSettings
+
+NO_SUBSCRIBERS: Final = 0x10
+"""PUBACK reason: accepted, but no subscription matched, so nobody has it."""
+FAILURE: Final = 0x80
+"""PUBACK reasons from here on are refusals."""
+PACKET_TOO_LARGE: Final = 0x95
+
+# What aiomqtt and paho would log is what we report ourselves, once per change and with what to do.
+_SILENT: Final = logging.getLogger("tipguard.paho")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+_JSON: Final = "application/json"
+# Bytes around a payload: fixed header, topic, packet id, content type.
+_PACKET_OVERHEAD: Final = 64
+
+
+class BrokerLostError(RemoteError, ConnectionError):
+    """The broker cannot be reached, refuses us, or is gone. ``host`` and ``port`` say which."""
+
+    def __init__(self, message: str, *, host: str, port: int) -> None:
+        """Keep where it was."""
+        super().__init__(message)
+        self.host = host
+        self.port = port
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message to publish."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+    content_type: str = _JSON
+
+
+class Connection(Protocol):
+    """An open connection; everything happens on one event loop."""
+
+    @property
+    def window(self) -> int:
+        """Most QoS 1 publishes the broker takes unacknowledged."""
+
+    def publish(self, publication: Publication) -> asyncio.Future[int]:
+        """Send, and return the future reason code of its acknowledgement; 0 at once for QoS 0.
+
+        The future stays pending when the connection ends first. Raises :class:`BrokerLostError` when it has ended.
+        """
+
+    async def lost(self) -> str:
+        """Return why the connection ended, once it has."""
+
+
+class Connect(Protocol):
+    """Opens connections; entering raises :class:`BrokerLostError`."""
+
+    def __call__(self, settings: UplinkSettings, will: Publication) -> AbstractAsyncContextManager[Connection]:
+        """Return the context in which the connection is open; ``will`` is published for us if it breaks."""
+
+
+def reason_text(code: int) -> str:
+    """Return a PUBACK reason in words and hex."""
+    try:
+        name = ReasonCode(PacketTypes.PUBACK, identifier=code).getName()
+    except KeyError:
+        name = "unknown reason"
+    return f"{name} (0x{code:02X})"
+
+
+@lru_cache(maxsize=8)
+def _properties(packet_type: int, content_type: str) -> Properties:
+    properties = Properties(packet_type)  # type: ignore[no-untyped-call]  # paho annotates no constructor here
+    properties.ContentType = content_type
+    return properties
+
+
+class AiomqttConnection:
+    """:class:`Connection` over an aiomqtt client that is connected, or about to be."""
+
+    def __init__(self, client: aiomqtt.Client, settings: UplinkSettings) -> None:
+        """Chain the callbacks; must precede connecting."""
+        self._client = client
+        self._settings = settings
+        # aiomqtt offers no other way to the reason code and to the packet id.
+        self._paho: paho.Client = client._client  # noqa: SLF001
+        self._window = settings.window
+        self._max_packet: int | None = None
+        self._pending: dict[int, asyncio.Future[int]] = {}
+        self._paho.connect_timeout = settings.connect_timeout_s
+        self._their_on_publish: Any = self._paho.on_publish
+        self._their_on_connect: Any = self._paho.on_connect
+        self._paho.on_publish = self._on_publish
+        self._paho.on_connect = self._on_connect
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
+        self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", self._settings.window))
+        self._max_packet = getattr(properties, "MaximumPacketSize", None)
+        if self._their_on_connect is not None:
+            self._their_on_connect(client, userdata, flags, reason, properties)
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
+        future = self._pending.pop(mid, None)
+        if future is not None and not future.done():
+            future.set_result(reason.value)
+        if self._their_on_publish is not None:
+            self._their_on_publish(client, userdata, mid, reason, properties)
+
+    @property
+    def window(self) -> int:
+        """See :class:`Connection`."""
+        return self._window
+
+    def publish(self, publication: Publication) -> asyncio.Future[int]:
+        """See :class:`Connection`."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        size = len(publication.payload) + len(publication.topic) + _PACKET_OVERHEAD
+        if self._max_packet is not None and size > self._max_packet:
+            # Sent anyway it would cost the connection, and again after every reconnect.
+            future.set_result(PACKET_TOO_LARGE)
+            return future
+        info = self._paho.publish(
+            publication.topic,
+            publication.payload,
+            publication.qos,
+            publication.retain,
+            _properties(PacketTypes.PUBLISH, publication.content_type),
+        )
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise BrokerLostError(paho.error_string(info.rc), host=self._settings.host, port=self._settings.port)
+        if publication.qos == 0:
+            future.set_result(0)
+        else:
+            # The acknowledgement is read by the loop, so not before we are back in it.
+            self._pending[info.mid] = future
+        return future
+
+    async def lost(self) -> str:
+        """See :class:`Connection`."""
+        try:
+            async for _ in self._client.messages:
+                pass
+        except aiomqtt.MqttError as error:
+            return str(error.__cause__ or error)
+        return "closed"
+
+    def abandon(self) -> None:
+        """Close the socket, if it is still open: paho does so only once its goodbye is written, if ever."""
+        self._paho.disconnect()
+        if self._paho.socket() is not None:
+            self._paho._sock_close()  # noqa: SLF001 - its only way to close without the broker's help
+
+
+@contextlib.asynccontextmanager
+async def connect(settings: UplinkSettings, will: Publication) -> AsyncIterator[Connection]:
+    """Open a connection by aiomqtt; see :class:`Connect`.
+
+    The session is always clean: what is unacknowledged is ours to send again, and must not be sent by two.
+    """
+    client = aiomqtt.Client(
+        settings.host,
+        settings.port,
+        username=settings.username,
+        password=settings.password,
+        identifier=settings.identifier,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        clean_start=True,
+        timeout=settings.connect_timeout_s,
+        keepalive=settings.keepalive_s,
+        max_inflight_messages=settings.window,
+        logger=_SILENT,
+        will=aiomqtt.Will(
+            will.topic, will.payload, will.qos, will.retain, _properties(PacketTypes.WILLMESSAGE, will.content_type)
+        ),
+    )
+    connection = AiomqttConnection(client, settings)
+    try:
+        await client.__aenter__()
+    except aiomqtt.MqttError as error:
+        connection.abandon()
+        raise BrokerLostError(str(error), host=settings.host, port=settings.port) from error
+    try:
+        yield connection
+    finally:
+        # A connection that is gone already has been reported by lost().
+        with contextlib.suppress(aiomqtt.MqttError):
+            await client.__aexit__(None, None, None)
+        connection.abandon()

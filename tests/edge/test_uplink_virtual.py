@@ -1,0 +1,553 @@
+"""The uplink on a broker that is not there: window, refusals, reconnects, ring and status, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from structlog.testing import capture_logs
+
+from edge.frames import UtcMapping, decode_frame
+from edge.ring import Kind, RingReader, RingWriter
+from edge.samples import Phase, Sample
+from edge.uplink import UplinkSettings, run_uplink
+from edge.uplink.mqtt import BrokerLostError, Connection, Publication
+from hil.virtual import VirtualClock, run_virtual
+
+UTC = UtcMapping(1_700_000_000_000_000_000, True, 5)
+SECOND = 1_000_000_000
+
+
+def a_sample(number: int = 0) -> Sample:
+    return Sample(number, 1, number + 5, 0.5, 1e-6, 0, int(Phase.SEEK))
+
+
+def strict(payload: bytes) -> Any:  # noqa: ANN401 - JSON is anything
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(payload, parse_constant=refuse)
+
+
+class FakeBroker:
+    """Takes publishes; by default it acknowledges each 1 ms later."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.window = 20
+        self.up = True
+        self.answers = True
+        self.reason: Callable[[Publication], int] = lambda publication: 0
+        self.received: list[Publication] = []
+        self.attempts: list[int] = []
+        self.most_under_way = 0
+        self.will: Publication | None = None
+        self._under_way: set[asyncio.Future[int]] = set()
+        self._lost: asyncio.Future[str] | None = None
+
+    @contextlib.asynccontextmanager
+    async def connect(self, settings: UplinkSettings, will: Publication) -> AsyncIterator[Connection]:
+        self.attempts.append(self.clock.now_ns())
+        if not self.up:
+            raise BrokerLostError("no answer", host=settings.host, port=settings.port)
+        self.will = will
+        self._under_way = set()
+        self._lost = asyncio.get_running_loop().create_future()
+        yield self
+        self._lost = None
+
+    def publish(self, publication: Publication) -> asyncio.Future[int]:
+        if self._lost is None or self._lost.done():
+            raise BrokerLostError("gone", host="", port=0)
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.received.append(publication)
+        if publication.qos == 0:
+            future.set_result(0)
+        else:
+            self._under_way.add(future)
+            self.most_under_way = max(self.most_under_way, len(self._under_way))
+            if self.answers:
+                self.clock.call_at(self.clock.now_ns() + 1_000_000, lambda: self._answer(future, publication))
+        return future
+
+    def _answer(self, future: asyncio.Future[int], publication: Publication) -> None:
+        if future in self._under_way:
+            self._under_way.remove(future)
+            future.set_result(self.reason(publication))
+
+    async def lost(self) -> str:
+        assert self._lost is not None
+        return await asyncio.shield(self._lost)
+
+    def drop(self) -> None:
+        """Break the connection: nothing under way is answered any more."""
+        self._under_way = set()
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result("reset by peer")
+
+    def on(self, name: str) -> list[bytes]:
+        return [item.payload for item in self.received if item.topic == f"tipguard/rig-1/{name}"]
+
+    def numbers(self) -> list[int]:
+        return [decode_frame(payload).seq for payload in self.on("samples")]
+
+
+class Scene:
+    """An uplink on a fake broker, and the ring it drains."""
+
+    def __init__(self, clock: VirtualClock, path: Path, ring_bytes: int = 1 << 20) -> None:
+        self.clock = clock
+        self.path = path
+        self.writer = RingWriter(path, ring_bytes)
+        self.broker = FakeBroker(clock)
+        self.stop = asyncio.Event()
+        self.worker: dict[str, Any] | None = {"state": "SAFE"}
+        self.frames = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, **changes: Any) -> None:  # noqa: ANN401 - any setting
+        self._task = asyncio.ensure_future(
+            run_uplink(
+                UplinkSettings("rig-1", self.path, **changes),
+                stop=self.stop,
+                worker_status=lambda: self.worker,
+                clock=self.clock,
+                connector=self.broker.connect,
+                utc=lambda: UTC,
+            )
+        )
+
+    def write(self, count: int, *, epoch: int = 1) -> None:
+        """Write ``count`` whole frames of two samples."""
+        for seq in range(self.frames, self.frames + count):
+            for index in (2 * seq, 2 * seq + 1):
+                assert self.writer.write_sample(epoch, seq, index, 0, a_sample(index))
+            assert self.writer.write(Kind.FRAME_CLOSE, epoch, seq, b"")
+        self.frames += count
+
+    async def wait(self, seconds: float) -> None:
+        await self.clock.sleep_until(self.clock.now_ns() + int(seconds * SECOND))
+
+    async def end(self) -> None:
+        self.stop.set()
+        assert self._task is not None
+        await self._task
+
+
+def play(path: Path, story: Callable[[Scene], Awaitable[None]], **ring: int) -> list[Any]:
+    """Run a story in virtual time and return what was logged."""
+
+    async def main(clock: VirtualClock) -> None:
+        scene = Scene(clock, path / "ring", **ring)
+        await story(scene)
+        scene.writer.close()
+
+    with capture_logs() as logs:
+        run_virtual(main)
+    return logs
+
+
+def test_frames_go_out_in_order_within_the_window_and_are_released(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.write(300)
+        scene.start()
+        await scene.wait(2)
+        assert scene.broker.numbers() == list(range(300))
+        assert scene.broker.most_under_way == 20
+        assert scene.writer.used_fraction == 0.0
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert [entry["event"].split(";")[0] for entry in logs] == [
+        "uplink started",
+        "ring opened",
+        "connected to broker",
+        "uplink stopped",
+    ]
+    assert "kept only in the ring" in logs[0]["event"]
+
+
+def test_a_broker_that_takes_fewer_gets_fewer(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.window = 3
+        scene.write(50)
+        scene.start()
+        await scene.wait(2)
+        assert scene.broker.numbers() == list(range(50))
+        assert scene.broker.most_under_way == 3
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_nothing_is_released_before_it_is_acknowledged(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.answers = False
+        scene.write(30)
+        used = scene.writer.used_fraction
+        scene.start()
+        await scene.wait(2)
+        # The status pair and 18 frames are under way; nothing more is sent.
+        assert scene.broker.numbers() == list(range(18))
+        assert scene.writer.used_fraction == used
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_a_broken_connection_repeats_what_was_under_way_in_order(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start()
+        await scene.wait(1)
+        scene.broker.answers = False
+        scene.write(10)
+        await scene.wait(0.1)
+        scene.broker.answers = True
+        scene.broker.drop()
+        scene.write(2)
+        await scene.wait(2)
+        assert scene.broker.numbers() == [*range(10), *range(12)]
+        assert scene.writer.used_fraction == 0.0
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert [entry["event"] for entry in logs[3:-1]] == [
+        "connection to broker lost; trying again",
+        "connected to broker",
+    ]
+
+
+def test_a_broker_that_answers_nothing_is_left(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start(ack_timeout_s=3)
+        await scene.wait(1)
+        scene.broker.answers = False
+        scene.write(1)
+        await scene.wait(2.9)
+        assert len(scene.broker.attempts) == 1
+        scene.broker.answers = True
+        await scene.wait(1)
+        assert len(scene.broker.attempts) == 2
+        assert scene.broker.numbers() == [0, 0]
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert any("does not acknowledge" in entry["event"] for entry in logs)
+
+
+def test_refused_frames_stop_everything_and_are_tried_again(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.reason = lambda publication: 0x87 if publication.topic.endswith("/samples") else 0
+        scene.start()
+        scene.write(25)
+        await scene.wait(20)
+        # Doubling pauses: 1, 2, 4, 8 s; not a storm. The first window goes out; then one try per pause.
+        numbers = scene.broker.numbers()
+        assert numbers[:18] == list(range(18))
+        assert len(numbers) <= 6 * 20
+        assert scene.writer.used_fraction > 0
+        status = strict(scene.broker.on("status")[-1])
+        assert status["uplink"]["fault"] == "publish to tipguard/rig-1/samples refused: Not authorized (0x87)"
+        assert status["uplink"]["refused"] > 0
+        scene.broker.reason = lambda publication: 0
+        scene.broker.received.clear()
+        await scene.wait(20)
+        assert scene.broker.numbers() == list(range(25))
+        assert scene.writer.used_fraction == 0.0
+        assert strict(scene.broker.on("status")[-1])["uplink"]["fault"] is None
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert [entry["log_level"] for entry in logs if "frames" in entry["event"] and "broker" in entry["event"]] == [
+        "info",  # started
+        "error",  # refused, once
+        "info",  # takes them again
+    ]
+
+
+def test_a_refused_summary_stops_nothing(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.reason = lambda publication: 0x87 if "/json/" in publication.topic else 0
+        scene.start()
+        for seq in range(3):
+            scene.writer.write(Kind.EVENT, 1, seq, msgpack.packb({"verdict": "STALE"}))
+        await scene.wait(1)
+        assert [decode_frame(payload).seq for payload in scene.broker.on("events")] == [0, 1, 2]
+        assert scene.writer.used_fraction == 0.0
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    refusals = [entry for entry in logs if "refuses" in entry["event"]]
+    assert len(refusals) == 2  # json/status and json/events, once each
+
+
+def test_nobody_listening_is_counted_and_fine(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.reason = lambda publication: 0x10
+        scene.write(5)
+        scene.start(status_period_s=1)
+        await scene.wait(3)
+        assert scene.writer.used_fraction == 0.0
+        assert strict(scene.broker.on("status")[-1])["uplink"]["no_subscriber"] >= 5
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_an_absent_broker_is_said_once_and_tried_ever_less_often(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.write(3)
+        scene.start(host="broker.lab", port=1884)
+        await scene.wait(300)
+        gaps = [b - a for a, b in zip(scene.broker.attempts, scene.broker.attempts[1:], strict=False)]
+        assert 29 < len(gaps) < 70
+        assert all(gap >= 0.125 * SECOND for gap in gaps)
+        assert all(5 * SECOND <= gap <= 10 * SECOND for gap in gaps[8:])
+        assert len(set(gaps[8:])) > 10
+        scene.broker.up = True
+        await scene.wait(11)
+        assert scene.broker.numbers() == [0, 1, 2]
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert "broker broker.lab:1884 unreachable: no answer" in warning["event"]
+    assert "is it running there" in warning["event"]
+
+
+def test_while_the_broker_is_absent_the_ring_keeps_the_frames(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.start(pending_frames=8)
+        scene.write(20)
+        await scene.wait(5)
+        assert not scene.writer.write(Kind.EVENT, 1, 0, bytes(900)) or scene.writer.used_fraction > 0.5
+        scene.broker.up = True
+        await scene.wait(11)
+        assert scene.broker.numbers() == list(range(20))
+        assert scene.writer.used_fraction == 0.0
+        await scene.end()
+
+    play(tmp_path, story, ring_bytes=8192)
+
+
+def test_live_comes_twice_a_second_and_status_every_ten(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.write(1)
+        scene.start()
+        await scene.wait(60)
+        assert 119 <= len(scene.broker.on("live")) <= 121
+        assert 6 <= len(scene.broker.on("status")) <= 8
+        live = strict(scene.broker.on("live")[-1])
+        assert (live["index"], live["state"], live["bias_v"]) == (1, "SAFE", 0.5)
+        assert all(item.qos == 0 and not item.retain for item in scene.broker.received if item.topic.endswith("/live"))
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_status_is_retained_says_what_changed_and_goodbye(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start()
+        await scene.wait(3)
+        scene.worker = {"state": "ENERGISED", "plan": "iv"}
+        scene.writer.write(Kind.EPOCH, 8, 0, msgpack.packb({"prev_epoch": 7}))
+        await scene.wait(1)
+        await scene.end()
+        documents_sent = [strict(payload) for payload in scene.broker.on("status")]
+        assert [(d["online"], (d["worker"] or {}).get("state")) for d in documents_sent][:2] == [
+            (True, "SAFE"),
+            (True, "ENERGISED"),
+        ]
+        assert (documents_sent[-2]["epoch"], documents_sent[-2]["prev_epoch"]) == (f"{8:016x}", f"{7:016x}")
+        last = documents_sent[-1]
+        assert (last["online"], last["cause"], last["worker"], last["uplink"]) == (False, "stopped", None, None)
+        sent = [item for item in scene.broker.received if item.topic.endswith("rig-1/status")]
+        assert all(item.retain and item.content_type == "application/json" for item in sent)
+        assert scene.broker.on("json/status") == scene.broker.on("status")
+        assert scene.broker.will is not None
+        will = strict(scene.broker.will.payload)
+        assert (will["online"], will["cause"], scene.broker.will.retain) == (False, "connection lost", True)
+
+    play(tmp_path, story)
+
+
+def test_status_and_will_are_renewed_at_every_connection(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start()
+        await scene.wait(1)
+        scene.writer.write(Kind.EPOCH, 8, 0, msgpack.packb({"prev_epoch": None}))
+        await scene.wait(1)
+        scene.broker.received.clear()
+        scene.broker.drop()
+        await scene.wait(1)
+        assert [strict(payload)["online"] for payload in scene.broker.on("status")] == [True]
+        assert scene.broker.will is not None
+        assert strict(scene.broker.will.payload)["epoch"] == f"{8:016x}"
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_a_state_in_the_ring_serves_until_the_worker_says_more(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.worker = {}
+        scene.start()
+        await scene.wait(1)
+        assert strict(scene.broker.on("live")[-1])["state"] == "UNKNOWN"
+        scene.writer.write(Kind.STATUS, 1, 0, msgpack.packb({"state": "ARMED"}))
+        await scene.wait(1)
+        assert strict(scene.broker.on("live")[-1])["state"] == "ARMED"
+        scene.worker = None
+        await scene.wait(1)
+        assert strict(scene.broker.on("live")[-1])["state"] is None
+        assert strict(scene.broker.on("status")[-1])["worker"] is None
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_the_open_frame_goes_out_when_the_worker_is_gone(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start()
+        scene.writer.write_sample(1, 0, 0, 0, a_sample())
+        await scene.wait(5)
+        assert scene.broker.numbers() == []
+        assert scene.writer.used_fraction > 0
+        scene.worker = None
+        await scene.wait(1)
+        assert scene.broker.numbers() == [0]
+        assert scene.writer.used_fraction == 0.0
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_a_stop_waits_for_what_is_under_way_and_no_longer(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start()
+        await scene.wait(1)
+        scene.write(100)
+        await scene.end()
+        assert scene.broker.numbers() == list(range(100))
+        assert scene.writer.used_fraction == 0.0
+
+    play(tmp_path, story)
+
+
+def test_a_stop_with_a_mute_broker_takes_two_seconds(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start()
+        await scene.wait(1)
+        scene.broker.answers = False
+        scene.write(1)
+        before = scene.clock.now_ns()
+        await scene.end()
+        assert 2 * SECOND <= scene.clock.now_ns() - before < 2.2 * SECOND
+        assert scene.writer.used_fraction > 0
+
+    play(tmp_path, story)
+
+
+def test_a_stop_without_a_broker_is_immediate(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.start()
+        await scene.wait(60)
+        before = scene.clock.now_ns()
+        await scene.end()
+        assert scene.clock.now_ns() - before < SECOND // 10
+
+    play(tmp_path, story)
+
+
+def test_an_absent_ring_is_waited_for_and_said_once(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.writer.close()
+        scene.path.unlink()
+        scene.start()
+        await scene.wait(30)
+        scene.writer = RingWriter(scene.path, 1 << 20)
+        scene.write(2)
+        await scene.wait(1)
+        assert scene.broker.numbers() == [0, 1]
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert "waiting for the ring" in warning["event"]
+    assert "start that first" in warning["event"]
+
+
+def test_a_replaced_ring_is_read_to_its_end_first(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.start()
+        scene.write(2)
+        scene.writer.write_sample(1, 2, 4, 0, a_sample())  # never closed: its worker is gone
+        await scene.wait(2)
+        scene.writer.close()
+        scene.path.unlink()
+        await scene.wait(2)
+        scene.writer = RingWriter(scene.path, 1 << 20)
+        scene.frames = 0
+        scene.write(3, epoch=2)
+        await scene.wait(2)
+        scene.broker.up = True
+        await scene.wait(12)
+        sent = [(frame.epoch[-1], frame.seq) for frame in map(decode_frame, scene.broker.on("samples"))]
+        assert sent == [("1", 0), ("1", 1), ("1", 2), ("2", 0), ("2", 1), ("2", 2)]
+        assert scene.writer.used_fraction == 0.0
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert any("file was removed" in entry["event"] for entry in logs)
+
+
+def test_damage_in_the_ring_is_skipped_said_and_counted(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.write(1)
+        at = scene.writer.head
+        scene.write(2)
+        with scene.path.open("r+b") as file:
+            file.seek(4096 + at % (1 << 20) + 40)
+            file.write(b"\xff\xff\xff")
+        scene.broker.up = True
+        scene.start(status_period_s=1)
+        await scene.wait(4)
+        assert scene.broker.numbers() == [0, 1, 2]
+        # One sample of frame 1 is missing, and everyone can see it.
+        assert [decode_frame(payload).n for payload in scene.broker.on("samples")] == [2, 1, 2]
+        assert strict(scene.broker.on("status")[-1])["uplink"]["skipped_bytes"] == 88
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert [entry["bytes"] for entry in logs if entry["log_level"] == "error"] == [88]
+
+
+def test_an_idle_uplink_does_not_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    read = RingReader.read
+
+    def counting(reader: RingReader) -> object:
+        nonlocal reads
+        reads += 1
+        return read(reader)
+
+    monkeypatch.setattr(RingReader, "read", counting)
+
+    async def story(scene: Scene) -> None:
+        scene.start()
+        await scene.wait(10)
+        await scene.end()
+
+    play(tmp_path, story)
+    assert 400 < reads < 700  # every 20 ms, and at each acknowledgement
