@@ -1,0 +1,200 @@
+"""Identity, error queue, event registers and status byte of the emulated 2400."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hil.devices.keithley2400 import errors
+from hil.devices.keithley2400.desk import Desk
+from hil.devices.keithley2400.status import MeasurementEvent, Register, StandardEvent, Status, standard_bit
+
+
+def test_identity_as_a_real_unit_sends_it() -> None:
+    assert Desk().ask("*IDN?") == "KEITHLEY INSTRUMENTS INC.,MODEL 2400,1304207,C31   May 28 2010 10:34:39/A02  /R/J"
+
+
+@pytest.mark.parametrize(
+    ("query", "reply"),
+    [("*OPT?", "0"), ("*TST?", "0"), ("*OPC?", "1"), (":SYST:VERS?", "1996.0"), (":SYST:ERR?", '0,"No error"')],
+)
+def test_fixed_replies(query: str, reply: str) -> None:
+    assert Desk().ask(query) == reply
+
+
+def test_errors_come_out_oldest_first_with_their_texts() -> None:
+    desk = Desk()
+    desk.tell("NONSENSE", ":OUTP", ":SOUR:VOLT 1000", ":READ?")
+    assert [desk.ask(":SYST:ERR?") for _ in range(5)] == [
+        '-113,"Undefined header"',
+        '-109,"Missing parameter"',
+        '-222,"Parameter data out of range"',
+        '+803,"Not permitted with OUTPUT off"',
+        '0,"No error"',
+    ]
+
+
+def test_the_queue_has_two_names() -> None:
+    desk = Desk()
+    desk.tell("NONSENSE", "NONSENSE")
+    assert desk.ask(":STAT:QUE?") == desk.ask(":STAT:QUE:NEXT?") == '-113,"Undefined header"'
+
+
+def test_the_queue_holds_ten_and_the_last_becomes_the_overflow() -> None:
+    desk = Desk()
+    for _ in range(10):
+        desk.tell("NONSENSE")
+    assert desk.unit.error_queue == (-113,) * 10
+    desk.tell("NONSENSE")
+    desk.tell(":OUTP")
+    assert desk.unit.error_queue == (*((-113,) * 9), -350)
+    for _ in range(9):
+        desk.ask(":SYST:ERR?")
+    assert desk.ask(":SYST:ERR?") == '-350,"Queue overflow"'
+    assert desk.ask(":SYST:ERR?") == '0,"No error"'
+
+
+@pytest.mark.parametrize("clear", ["*CLS", ":SYST:CLE", ":STAT:QUE:CLE"])
+def test_ways_to_empty_the_queue(clear: str) -> None:
+    desk = Desk()
+    desk.tell("NONSENSE", clear)
+    assert desk.unit.error_queue == ()
+
+
+def test_a_reset_does_not_empty_the_queue_nor_the_enables() -> None:
+    desk = Desk()
+    desk.tell("*ESE 60", "*SRE 4", "NONSENSE", "*RST")
+    assert desk.unit.error_queue == (-113,)
+    assert desk.ask("*ESE?;*SRE?") == "60;4"
+
+
+@pytest.mark.parametrize(
+    ("code", "bit"),
+    [
+        (-113, StandardEvent.COMMAND),
+        (-222, StandardEvent.EXECUTION),
+        (-363, StandardEvent.DEVICE),
+        (-420, StandardEvent.QUERY),
+        (803, StandardEvent.EXECUTION),
+        (701, StandardEvent.DEVICE),
+    ],
+)
+def test_error_classes(code: int, bit: StandardEvent) -> None:
+    assert standard_bit(code) is bit
+
+
+def test_standard_events_latch_until_read() -> None:
+    desk = Desk()
+    assert desk.ask("*ESR?") == str(1 << 7)
+    assert desk.ask("*ESR?") == "0"
+    desk.tell("NONSENSE", ":SOUR:VOLT 1000", "*OPC")
+    assert desk.ask("*ESR?") == str(1 << 5 | 1 << 4 | 1 << 0)
+    assert desk.ask("*ESR?") == "0"
+
+
+def test_status_messages_set_no_standard_event() -> None:
+    status = Status(standard_event=0)
+    status.push(114)
+    assert status.standard_event == 0
+    assert status.pop() == '+114,"Source in compliance"'
+
+
+def test_an_unknown_number_still_has_a_text() -> None:
+    status = Status()
+    status.push(-999)
+    assert status.pop() == '-999,"Device specific error"'
+
+
+def test_clear_keeps_enables() -> None:
+    desk = Desk()
+    desk.tell("*ESE 32", ":STAT:MEAS:ENAB 64", "NONSENSE", "*CLS")
+    assert desk.ask("*ESE?;*ESR?;:STAT:MEAS:ENAB?") == "32;0;64"
+
+
+@pytest.mark.parametrize(
+    ("message", "code"), [("*ESE 256", -222), ("*ESE -1", -222), ("*ESE", -109), ("*ESE 1,2", -108), ("*ESE X", -141)]
+)
+def test_enables_refuse_what_does_not_fit(message: str, code: int) -> None:
+    desk = Desk()
+    desk.tell(message)
+    assert desk.unit.error_queue == (code,)
+    assert desk.ask("*ESE?") == "0"
+
+
+def test_status_byte_summarises() -> None:
+    desk = Desk()
+    desk.tell("*CLS")
+    assert desk.ask("*STB?") == "0"
+    desk.tell("NONSENSE")
+    assert desk.ask("*STB?") == "4"
+    desk.tell("*ESE 32")
+    assert desk.ask("*STB?") == "36"
+    desk.tell("*SRE 32")
+    assert desk.ask("*STB?") == "100"
+    desk.tell(":SYST:ERR?", "*ESR?")
+    assert desk.ask("*STB?") == "0"
+
+
+def test_the_summary_bit_cannot_be_enabled() -> None:
+    assert Desk().ask("*SRE 255;*SRE?") == "191"
+
+
+def test_measurement_events_reach_the_status_byte() -> None:
+    desk = Desk()
+    desk.tell("*CLS", ":STAT:MEAS:ENAB 64", ":OUTP ON", ":READ?")
+    assert desk.ask("*STB?") == "1"
+    assert desk.ask(":STAT:MEAS?") == "64"
+    assert desk.ask(":STAT:MEAS?;*STB?") == "0;0"
+
+
+def test_compliance_is_a_condition_and_latches_as_an_event() -> None:
+    desk = Desk(1e3)
+    desk.tell(":SOUR:VOLT 1", ":OUTP ON", ":READ?")
+    assert int(desk.ask(":STAT:MEAS:COND?") or 0) == MeasurementEvent.COMPLIANCE
+    desk.tell(":SOUR:VOLT 0", ":READ?")
+    assert desk.ask(":STAT:MEAS:COND?") == "0"
+    assert int(desk.ask(":STAT:MEAS:EVEN?") or 0) & MeasurementEvent.COMPLIANCE
+
+
+def test_preset_clears_the_enables_of_the_scpi_registers_only() -> None:
+    desk = Desk()
+    desk.tell("*ESE 5", ":STAT:OPER:ENAB 1024", ":STAT:QUES:ENAB 16384", ":STAT:PRES")
+    assert desk.ask(":STAT:OPER:ENAB?;:STAT:QUES:ENAB?;*ESE?") == "0;0;5"
+
+
+def test_other_registers_exist() -> None:
+    assert Desk().ask(":STAT:OPER?;:STAT:OPER:COND?;:STAT:QUES?;:STAT:QUES:COND?") == "0;0;0;0"
+
+
+def test_entering_compliance_is_a_queue_entry_only_when_enabled() -> None:
+    quiet, telling = Desk(1e3), Desk(1e3, queue_status_messages=True)
+    for desk in (quiet, telling):
+        desk.tell(":SOUR:VOLT 1", ":OUTP ON", ":READ?", ":READ?", ":SOUR:VOLT 0", ":READ?", ":SOUR:VOLT 1", ":READ?")
+    assert quiet.unit.error_queue == ()
+    assert telling.unit.error_queue == (114, 114)
+
+
+@given(conditions=st.lists(st.integers(0, 0xFFFF), max_size=20))
+def test_events_are_every_bit_that_ever_rose(conditions: list[int]) -> None:
+    register = Register()
+    risen, before = 0, 0
+    for condition in conditions:
+        register.update(condition)
+        risen |= condition & ~before
+        before = condition
+    assert register.event == register.take_event() == risen
+    assert register.event == 0
+
+
+@given(codes=st.lists(st.sampled_from(sorted(errors.TEXTS)), max_size=30))
+def test_the_queue_never_holds_more_than_ten(codes: list[int]) -> None:
+    status = Status()
+    for code in codes:
+        status.push(code)
+    assert len(status.queued) == min(len(codes), 10)
+    assert status.queued[:9] == tuple(codes[:9])
+    if len(codes) > 10:
+        assert status.queued[9] == -350
+    else:
+        assert status.queued == tuple(codes)
