@@ -118,6 +118,7 @@ class Detector:
         "_predict_gate",
         "_q1",
         "_q2",
+        "_real",
         "_s",
         "_s02",
         "_series",
@@ -136,7 +137,7 @@ class Detector:
         """Turn ``tests`` into thresholds: a test that is left out gets one that is never reached."""
         gate = settings.jump_decades * LN10
         self._settings = settings
-        self._hard = settings.hard_a if Verdict.HARD_LIMIT in tests else _NEVER
+        self._hard = settings.hard_a if Verdict.HARD_LIMIT in tests else math.nan  # below no current, not even inf
         self._series = SERIES_TOLERANCE * settings.series_ohm if Verdict.SERIES_RESISTOR in tests else 0.0
         self._g_max = settings.g_max_s if Verdict.CONDUCTANCE in tests else _NEVER
         self._over_need = settings.conductance_samples
@@ -152,6 +153,7 @@ class Detector:
         self._guard = GUARD_SIGMAS * settings.sigma0_a + settings.offset_a
         self._evidence = settings.evidence_a
         self._floor = FLOOR_SIGMAS * settings.sigma0_a
+        self._real = self._floor + settings.offset_a
         self._f2 = self._floor * self._floor
         self._s02 = settings.sigma0_a * settings.sigma0_a
         self._v_min = settings.v_min_v
@@ -266,7 +268,7 @@ class Detector:
         self._q2 = q1
         if not self._learnt:
             self._learnt = True
-            self._visible = x >= self._floor
+            self._visible = x > self._real
             self._level = self._level_ref = self._y1 = y
             self._a1 = a
             return None
@@ -359,10 +361,12 @@ class Detector:
 
     def _flagged(self, a: float, m: float, flags: int) -> Verdict | None:
         """Judge a reading with a flag or without a number: nothing is learnt from it."""
-        if flags & _NO_NUMBER or m != m or a != a:
+        if flags & _NO_NUMBER:
             return Verdict.UNPARSABLE if self._unparsable else None
         if flags & Flag.OVERFLOW:
             return Verdict.OVERFLOW if self._overflow else None
+        if m != m or a != a:
+            return Verdict.UNPARSABLE if self._unparsable else None
         if flags & IN_COMPLIANCE and self._compliance:
             return Verdict.COMPLIANCE
         if m >= self._hard:
@@ -383,42 +387,42 @@ class Detector:
 
     def _faint(self, x: float, q_sq: float, y: float) -> None:
         """Learn from a reading that is no evidence: it ends any excursion, and bounds or nudges the baseline."""
+        y1 = self._y1
+        self._y1 = y
         self._s = 0.0
         self._e = 0.0
-        self._y1 = y
         self._age = 0
         self._pending = 0
         self._high = 0
         level = self._level
+        if not self._visible and y < level:
+            # What was learnt was a bound only, and this one is tighter. The lowest of all wants two readings to agree.
+            self._level = y
+            self._drift = 0.0
+            y = max(y, y1)
+            if y < self._level_ref:
+                self._level_ref = y
+            return
         if x < self._floor:
-            # An upper bound only: above the baseline it says nothing, which keeps what was learnt at a larger bias.
-            if y >= level:
-                self._low = False
-            elif self._visible:
+            # Above the baseline a bound says nothing, which keeps what was learnt at a larger bias.
+            if y < level:
                 self._fall(y)
                 self._visible = self._low
             else:
-                self._level = y
-                self._drift = 0.0
-                if y < self._level_ref:
-                    self._level_ref = y
-            return
-        e = y - level - self._drift
-        bound = FREEZE_SIGMAS * sqrt(self._s02 / q_sq + _RELATIVE_NOISE_SQ)
-        if e < -bound and self._visible:
-            self._fall(y)
+                self._low = False
             return
         # Up to the level of evidence the baseline follows, so that a load emerging from the noise carries it along.
+        e = y - level - self._drift
+        bound = FREEZE_SIGMAS * sqrt(self._s02 / q_sq + _RELATIVE_NOISE_SQ)
+        if e < -bound:
+            self._fall(y)
+            return
         self._low = False
-        self._visible = True
-        if e > bound:
-            e = bound
-        elif e < -bound:
-            e = -bound
+        self._visible = self._visible or x > self._real
+        e = min(e, bound)
         level += self._drift + self._alpha * e
-        drift = self._drift + self._beta * e
-        self._drift = max(-MAX_TREND, min(MAX_TREND, drift))
         self._level = level
+        self._drift = max(-MAX_TREND, min(MAX_TREND, self._drift + self._beta * e))
         if level < self._level_ref:
             self._level_ref = level
 
