@@ -53,14 +53,16 @@ class BenchRig:
         baud: int = 57600,
         config_text: Callable[[str], str] = lambda text: text,
         pin_to: int | None = None,
+        pin_smu_to: int | None = None,
     ) -> None:
-        """Prepare; starts nothing. ``config_text`` edits the configuration; ``pin_to`` is a core for the controller."""
+        """Prepare; starts nothing. ``config_text`` edits the configuration; ``pin_to``: a core for the controller."""
         self.directory = directory
         self.link = directory / "smu"
         self.truth_path = directory / "truth.jsonl"
         self.config_path = directory / "rig.toml"
         self.environment = {**os.environ, "RUNTIME_DIRECTORY": str(directory / "run")}
         self._smu_command = [
+            *(["taskset", "-c", str(pin_smu_to)] if pin_smu_to is not None else []),
             sys.executable, "-m", "hil", "smu", "--link", str(self.link), "--baud", str(baud),
             *load_option, "--series-ohm", f"{series_ohm:g}", "--seed", str(seed), "--truth", str(self.truth_path),
         ]  # fmt: skip
@@ -145,15 +147,17 @@ class BenchRig:
             raise BenchFaultError(f"run refused: {answer['error']}")
         return str(answer["data"]["uid"])
 
-    def wait_current(self, least_a: float, timeout_s: float = READY_S) -> None:
-        """Wait until a reading of at least ``least_a`` in magnitude was taken while energised."""
+    def wait_current(self, least_a: float, timeout_s: float = READY_S) -> bool:
+        """Wait until a reading of at least ``least_a`` in magnitude was taken while energised; False if it tripped."""
 
-        def look() -> bool:
+        def look() -> dict[str, Any] | None:
             status = self.status()
-            sample = status["sample"] if status and status["state"] == "ENERGISED" else None
-            return sample is not None and abs(sample["current_a"]) >= least_a
+            if status is None or status["state"] == "TRIPPED":
+                return status
+            sample = status["sample"] if status["state"] == "ENERGISED" else None
+            return status if sample is not None and abs(sample["current_a"]) >= least_a else None
 
-        wait_for(f"a current of {least_a:g} A", look, timeout_s)
+        return wait_for(f"a current of {least_a:g} A", look, timeout_s)["state"] != "TRIPPED"
 
     def worker_pid(self) -> int:
         """Return the worker's process id."""

@@ -58,14 +58,15 @@ def set_level(bias_v: float) -> bytes:
 
 
 def tagged_query(tag: int) -> bytes:
-    """Return the query that proves a cut: the echo of ``tag`` (1-255), output state, programmed level.
+    """Return the query that proves a cut: programmed level, the echo of ``tag`` (1-255), output state.
 
     The tag travels through the event-status-enable register, which nothing here uses otherwise; a reply without it
-    answers an older question.
+    answers an older question. The level is asked first: what an aborted reply left on the wire joins the front of
+    this one's line, and there a signed number tells where the junk ends, while digits would become part of a tag.
     """
     if not 1 <= tag <= 255:
         raise LocalProtocolError(f"a tag must be 1..255, not {tag!r}")
-    return b"*ESE %d;*ESE?;:OUTP?;:SOUR:VOLT?\n" % tag
+    return b"*ESE %d;:SOUR:VOLT?;*ESE?;:OUTP?\n" % tag
 
 
 def _limit(value: float, what: str) -> bytes:

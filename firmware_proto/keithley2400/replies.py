@@ -19,9 +19,11 @@ _READING: Final = re.compile(
     rb"([+-][0-9]\.[0-9]{1,9}[Ee][+-][0-9]{2}),([+-][0-9]\.[0-9]{1,9}[Ee][+-][0-9]{2})"
 ).fullmatch
 _FLOAT: Final = re.compile(_NUMBER).fullmatch
-_VERIFY: Final = re.compile(rb"([0-9]{1,3});([01]);(" + _NUMBER + rb")").fullmatch
+_VERIFY: Final = re.compile(rb"(" + _NUMBER + rb");([0-9]{1,3});([01])\Z").search
 _CHECK: Final = re.compile(rb"(" + _NUMBER + rb");(" + _NUMBER + rb");([A-Z]{3,4})").fullmatch
 _ERROR: Final = re.compile(rb"([+-]?[0-9]{1,5}),\"([^\"]{0,200})\"").fullmatch
+
+_VERIFY_BYTES: Final = 64
 
 MAX_CURRENT_A: Final = 1.06
 """Above the largest range with its over-range no instrument of the series can have measured it."""
@@ -67,7 +69,7 @@ def parse_reading(line: bytes) -> Reading:
 
 
 class Verification(NamedTuple):
-    """Reply to ``commands.tagged_query``: output state and programmed level in V."""
+    """Reply to ``commands.tagged_query``: its tag, the output state and the programmed level in V."""
 
     tag: int
     output_on: bool
@@ -75,11 +77,15 @@ class Verification(NamedTuple):
 
 
 def parse_verification(line: bytes) -> Verification:
-    """Parse the reply to a tagged query; raise :class:`RemoteProtocolError` for anything else."""
-    match = _VERIFY(line)
+    """Parse the reply to a tagged query; raise :class:`RemoteProtocolError` for anything else.
+
+    What stands before it in the line is what an aborted reply left on the wire, and is dropped. It cannot make a
+    level smaller: it ends where the level's sign stands, and without a sign it can only add leading digits.
+    """
+    match = _VERIFY(line[-_VERIFY_BYTES:])
     if match is None:
-        raise _bad("a verification reply (tag;output;level)", line)
-    return Verification(int(match[1]), match[2] == b"1", float(match[3]))
+        raise _bad("a verification reply (level;tag;output)", line)
+    return Verification(int(match[2]), match[3] == b"1", float(match[1]))
 
 
 class CheckReply(NamedTuple):
