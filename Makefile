@@ -1,0 +1,58 @@
+# One command from a bare clone: `make demo`, `make test`, ... each sets up .venv first if that is needed.
+# Needs only python3 (3.11 or newer) with its venv module. Another one: make PYTHON=python3.12 setup
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+PYTEST_ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench docs-check lock-check clean
+
+help:
+	@echo "make setup       the environment in .venv: locked packages, then tipguard itself"
+	@echo "make demo        one emulated sweep to the surge and the cut"
+	@echo "make test        all tests but the long rounds; PYTEST_ARGS='-k ring' passes options on"
+	@echo "make lint        ruff, mypy, import contracts"
+	@echo "make bench       the figures that can be measured without an instrument"
+	@echo "make docs-check  links, decision records, and the README's first sweep as written"
+	@echo "make lock-check  requirements.lock: form, completeness, wheels for x86-64 and aarch64"
+	@echo "make clean       remove .venv and everything else that is made, not written"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11 or newer, or name it: make PYTHON=python3.12 setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); this needs Python 3.11 or newer. Name one: make PYTHON=python3.12 setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv module; on Debian, Ubuntu and Raspberry Pi OS: sudo apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --only-binary=:all: --requirement requirements.lock || { echo "make: the locked packages could not be installed. No network? Or a machine without wheels: 64-bit Linux on x86-64 or aarch64 is needed" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+	@echo "ready: . $(BIN)/activate"
+
+demo: $(STAMP)
+	$(BIN)/tipguard demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs-check: $(STAMP)
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
+
+lock-check: $(STAMP)
+	$(BIN)/python -m deploy.check_lock --wheels
+
+clean:
+	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,32 @@
+"""Which tests run: hardware only when asked for, long rounds marked as such, required services there or it fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from hil.broker import mosquitto_path
+
+SERVICES: dict[str, Callable[[], object]] = {"mosquitto": mosquitto_path}
+
+
+def pytest_sessionstart() -> None:
+    """A service named in TIPGUARD_REQUIRE that is absent is a failure, not a skip."""
+    for name in filter(None, os.environ.get("TIPGUARD_REQUIRE", "").split(",")):
+        if name not in SERVICES:
+            raise pytest.UsageError(f"TIPGUARD_REQUIRE: unknown service {name!r}; one of: {', '.join(SERVICES)}")
+        if not SERVICES[name]():
+            raise pytest.UsageError(f"TIPGUARD_REQUIRE: {name} is not installed on this host")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a bench; mark as long what runs more rounds with TIPGUARD_LONG=1."""
+    no_bench = pytest.mark.skip(reason="needs a real instrument: TIPGUARD_HARDWARE=1")
+    for item in items:
+        if item.get_closest_marker("hardware") and os.environ.get("TIPGUARD_HARDWARE") != "1":
+            item.add_marker(no_bench)
+        # By convention a module that reads TIPGUARD_LONG calls what it read LONG.
+        if hasattr(getattr(item, "module", None), "LONG"):
+            item.add_marker("long")
