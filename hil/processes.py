@@ -28,7 +28,7 @@ READY_S = 20.0
 
 
 def wait_for(what: str, look: Callable[[], T | None], timeout_s: float, *, step_s: float = 0.005) -> T:
-    """Return what ``look`` first returns that is not None or False; raise BenchFaultError naming ``what`` after a while."""
+    """Return what ``look`` first returns that is not None or False; raise BenchFaultError after ``timeout_s``."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         found = look()
@@ -157,7 +157,7 @@ class BenchRig:
             sample = status["sample"] if status["state"] == "ENERGISED" else None
             return status if sample is not None and abs(sample["current_a"]) >= least_a else None
 
-        return wait_for(f"a current of {least_a:g} A", look, timeout_s)["state"] != "TRIPPED"
+        return bool(wait_for(f"a current of {least_a:g} A", look, timeout_s)["state"] != "TRIPPED")
 
     def worker_pid(self) -> int:
         """Return the worker's process id."""

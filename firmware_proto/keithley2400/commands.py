@@ -118,9 +118,8 @@ def configure(
             b":SOUR:CLE:AUTO OFF",
             b":SENS:FUNC:CONC OFF",
             b":SENS:FUNC 'CURR'",
-            # The range bounds the protection and the protection bounds the range: widest protection last is refused
-            # by neither order, because *RST left 105 uA on autorange.
-            b":SENS:CURR:RANG " + _limit(sense_range_a, "a measure range in A"),
+            # Protection before range: a range above the protection's is refused (+824), while any protection from
+            # 0.1 % of the 100 uA range up is accepted after *RST.
             b":SENS:CURR:PROT " + _limit(protection_a, "a current protection in A"),
             b":SENS:CURR:RANG " + _limit(sense_range_a, "a measure range in A"),
             b":SENS:CURR:NPLC " + speed,
