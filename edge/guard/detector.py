@@ -7,8 +7,8 @@
 is constant for an ohmic load, drifts smoothly for a superlinear one and jumps when a filament forms. Below the floor
 y is only an *upper bound* of the conductance, and a loose one near 0 V. So readings in the floor may lower the
 baseline, never raise it; and only readings above 12 sigma0 + the data sheet's offset count as evidence. An ohmic load
-that climbs out of the noise, or passes through 0 V, therefore never looks like a jump: every bound taken before lies
-at or above its conductance (worst case, offset and 4.5 sigma0 adverse on both sides of 0 V: 0.6 decade of the 0.7).
+that climbs out of the noise, or passes through 0 V, therefore does not look like a jump: every bound taken before lies
+near or above its conductance (the data sheet's whole offset and 4.5 sigma0 against it: 0.55 decade of the 0.7).
 
 **Baseline.** Holt's local-linear prediction; in the floor the running minimum of the bound. It is frozen while the
 CUSUM is above zero or the innovation beyond 3 sigma, so that a surge does not become its own baseline, and released
