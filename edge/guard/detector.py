@@ -13,8 +13,8 @@ near or above its conductance (the data sheet's whole offset and 4.5 sigma0 agai
 **Baseline.** Holt's local-linear prediction; in the floor the running minimum of the bound. It is frozen while the
 CUSUM is above zero or the innovation beyond 3 sigma, so that a surge does not become its own baseline, and released
 after 32 samples of an excursion without a verdict (telegraph noise that stays up). While |V| rises it gives way to as
-much growth as a superlinear load may show (I ~ V^4, at most 0.15 a sample), short of a jump. A fall is followed only when two
-readings agree: one reading that drops out must not make the next good one look like a surge.
+much growth as a superlinear load may show (I ~ V^4, at most 0.15 a sample), short of a jump. A fall is
+followed only when two readings agree: one reading that drops out must not make the next good one look like a surge.
 
 **One sample or two.** HARD_LIMIT, CONDUCTANCE (a number the user gave) and saturation cut on one reading. SURGE_JUMP,
 SURGE_LEVEL, SURGE_CUSUM, PREDICTED and SERIES_RESISTOR want the reading before to agree, which costs exactly one
