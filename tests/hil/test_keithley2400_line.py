@@ -172,6 +172,13 @@ def test_an_abort_empties_the_queue_and_the_partial_line() -> None:
     assert desk.unit.error_queue == (-113,)  # what was left of the line: ON
 
 
+def test_an_abort_makes_room_in_the_buffer() -> None:
+    desk = Desk(input_buffer=32)
+    for _ in range(10):
+        desk.write(b":SYST:VERS?\r" * 3 + b"\x03")
+    assert desk.unit.error_queue == ()
+
+
 def test_an_abort_during_the_processing_of_a_level_loses_the_level() -> None:
     desk = Desk()
     desk.tell(":OUTP ON")
@@ -285,6 +292,7 @@ def test_a_break_through_behind_another_command_in_its_message_waits() -> None:
 
 def test_a_break_through_while_no_measurement_runs_just_queues() -> None:
     desk = Desk()
+    desk.tell(":OUTP ON", ":READ?")
     desk.write(":SOUR:VOLT 1")
     desk.write(":ABOR")
     desk.settle()
@@ -314,6 +322,16 @@ def test_one_long_step_does_the_same_as_many_short_ones() -> None:
         results.append((desk.wire.sent, desk.load.sources))
     assert results[0] == results[1]
     assert len(results[0][0]) == 2
+
+
+def test_a_message_after_a_silence_begins_when_it_arrives() -> None:
+    # The line need not call advance() in between: the unit became idle long before the second message.
+    unit, wire = Keithley2400(DeskLoad(1e6)), DeskWire()
+    unit.attach(wire)
+    unit.receive(0, b"*OPC?\r")
+    unit.receive(500 * MS, b"*OPC?\r")
+    unit.advance(1000 * MS)
+    assert [t_ns for t_ns, _ in wire.sent] == [1 * MS, 501 * MS]
 
 
 def test_nothing_is_told_to_the_load_before_there_is_a_time() -> None:

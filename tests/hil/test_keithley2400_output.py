@@ -159,7 +159,7 @@ def test_a_current_source_is_a_clamped_voltage_source_seen_from_its_other_side()
     volts, amps, status = desk.read()
     assert volts == pytest.approx(-21.0)
     assert int(status) & 8
-    assert desk.ask(":SENS:VOLT:PROT:TRIP?") == "1"
+    assert desk.ask(":SENS:VOLT:PROT:TRIP?;:SENS:CURR:PROT:TRIP?") == "1;0"
     desk.tell(":SOUR:CURR 0")
     assert last(desk)[2] is False
 
@@ -251,3 +251,10 @@ def test_a_power_cycle_resets_and_loses_what_was_pending() -> None:
     desk.settle()
     assert desk.wire.sent == []
     assert desk.ask("*ESR?;*ESE?;:SYST:ERR?;:SOUR:VOLT?;:SYST:RWL?") == '128;0;0,"No error";+0.000000E+00;0'
+
+
+def test_a_power_cycle_ends_the_deafness_after_an_abort() -> None:
+    desk = Desk(abort_swallow_s=0.020)
+    desk.write(b"\x03")
+    desk.unit.power_cycle(desk.t_ns)
+    assert desk.ask("*OPC?") == "1"

@@ -8,8 +8,8 @@ import statistics
 import pytest
 
 from firmware_proto.keithley2400.status import StatusWord
-from hil.devices.keithley2400 import Timing, noise
-from hil.devices.keithley2400.desk import Desk
+from hil.devices.keithley2400 import Keithley2400, Timing, noise
+from hil.devices.keithley2400.desk import Desk, DeskLoad, DeskWire
 
 MS = 1_000_000
 FAST = (":SENS:CURR:NPLC 0.01", ":SYST:AZER OFF", ":SOUR:DEL 0")
@@ -193,6 +193,7 @@ def test_an_infinite_count_is_for_init_only() -> None:
     desk.write(":ABOR;:FORM:ELEM CURR;:DATA?")
     desk.settle()
     assert desk.wire.sent[-1][1] == b"+1.000000E-05\r"
+    assert (desk.ask(":FETC?") or "").count(",") < 2500
 
 
 def test_a_reset_forgets_the_readings() -> None:
@@ -265,6 +266,39 @@ def test_the_voltage_limit_of_the_source_sets_its_bit_and_clips() -> None:
     assert int(status) & StatusWord.OVP
 
 
+def test_a_clamp_that_held_only_at_the_end_of_the_reading_is_told() -> None:
+    desk = fixed(Desk(1e6), "1E-4")
+    desk.write(":READ?")
+    desk.wait(1_290_000)
+    desk.load.change(desk.t_ns, 1e3)
+    desk.settle()
+    assert int(float(desk.wire.sent[-1][1].split(b",")[1])) & StatusWord.COMPLIANCE
+
+
+class Filament(DeskLoad):
+    """Falls to 1 kohm by itself at a time, but only when somebody lets it live until then."""
+
+    forms_ns = 1 << 62
+
+    def advance(self, t_ns: int) -> None:
+        if t_ns >= self.forms_ns:
+            super().advance(max(self.forms_ns, self._t_ns or 0))
+            self.r_ohm = 1e3
+        super().advance(t_ns)
+
+
+def test_a_load_that_changes_by_itself_is_seen() -> None:
+    load, wire = Filament(1e6), DeskWire()
+    unit = Keithley2400(load, noise=False)
+    unit.attach(wire)
+    for t_ns, message in ((0, b":SOUR:VOLT 1;:OUTP ON\r"), (100 * MS, b":SENS:CURR:PROT:TRIP?\r")):
+        unit.receive(t_ns, message)
+        while (due := unit.next_event_ns()) is not None:
+            unit.advance(due)
+        load.forms_ns = 50 * MS
+    assert wire.sent == [(101 * MS, b"1\r")]
+
+
 # Autorange
 
 
@@ -285,6 +319,14 @@ def test_autorange_does_not_clamp_at_a_low_range_and_stops_at_the_compliance_ran
     assert amps == pytest.approx(1.05e-4)
     assert int(status) & StatusWord.COMPLIANCE
     assert desk.ask(":SENS:CURR:RANG?") == "+1.050000E-04"
+
+
+def test_autorange_ends_at_its_last_range_whatever_the_load_draws() -> None:
+    desk = Desk(1e-1)
+    desk.load.obeys_clamp = False
+    desk.tell(*FAST, ":SENS:CURR:PROT 1", ":FORM:ELEM CURR", ":SOUR:VOLT 1", ":OUTP ON")
+    assert desk.read() == [OVERFLOW]
+    assert desk.ask(":SENS:CURR:RANG?") == "+1.050000E+00"
 
 
 def test_each_range_change_takes_its_time_and_a_second_aperture() -> None:

@@ -187,6 +187,17 @@ def test_events_are_every_bit_that_ever_rose(conditions: list[int]) -> None:
     assert register.event == 0
 
 
+def test_a_condition_that_stays_does_not_latch_again() -> None:
+    register = Register()
+    register.update(5)
+    assert register.take_event() == 5
+    register.update(5)
+    assert register.event == 0
+    register.update(4)
+    register.update(5)
+    assert register.event == 1
+
+
 @given(codes=st.lists(st.sampled_from(sorted(errors.TEXTS)), max_size=30))
 def test_the_queue_never_holds_more_than_ten(codes: list[int]) -> None:
     status = Status()

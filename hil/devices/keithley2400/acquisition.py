@@ -117,7 +117,6 @@ def _convert(unit: Unit, *, amps: bool) -> Generator[int, None, float | None]:
         if fitting == axis.range:
             break
         axis.range = fitting
-        unit.apply()
         yield nanoseconds(unit.timing.autorange_s)
     return value
 
