@@ -76,7 +76,7 @@ class Limits(_Section):
     current_a: Annotated[float, Field(gt=0, le=CURRENT_LIMIT_MAX_A)] = 1e-3
     voltage_v: Annotated[float, Field(gt=0, le=VOLTAGE_LIMIT_MAX_V)] = 10.0
     hard_limit_a: Positive | None = None
-    """Reading that always trips; default half the protection of the phase."""
+    """Reading that always trips; half the protection of the phase, which this can only lower."""
     conductance_s: Annotated[float, Field(ge=0)] = 1e-5
     """Conductance that always ends a trigger search; default 1 / (100 kohm), 0 switches the test off."""
     rearms_per_run: Annotated[int, Field(ge=0, le=100_000)] = 100

@@ -104,7 +104,7 @@ class Engine:
         self._check_deadline_ns = 0
         self._safe_waiters: list[asyncio.Future[None]] = []
 
-    # -- output off: identify, arm, watch ---------------------------------------------------------------------------
+    # -- output off: identify, arm, watch
 
     @property
     def state(self) -> State:
@@ -240,7 +240,7 @@ class Engine:
             hint = "; look at the bench, then `tipguard rearm`" if self.state is State.TRIPPED else ""
             raise BusyError(f"state is {self.state.value}{reason}, this needs {state.value}{hint}")
 
-    # -- energised: one question at a time, each answer observed before the next goes out ----------------------------
+    # -- energised: one question at a time, each answer observed before the next goes out
 
     async def energise(self) -> Outcome:
         """ARMED -> ENERGISED at 0 V."""
@@ -335,7 +335,7 @@ class Engine:
         if step is not None and not step.done():
             step.set_result(outcome)
 
-    # -- the cut ----------------------------------------------------------------------------------------------------
+    # -- the cut
 
     async def end(self) -> Outcome:
         """End what is energised as planned: 0 V, output off, verified."""
@@ -514,7 +514,7 @@ class Engine:
             self._safe_waiters.append(waiter)
             await waiter
 
-    # -- every 20 ms ------------------------------------------------------------------------------------------------
+    # -- every 20 ms
 
     def tick(self) -> None:
         """Deadlines, cut rounds, frame closing, heartbeat. Called every 20 ms by the control task."""

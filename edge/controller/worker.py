@@ -117,7 +117,7 @@ class Worker:
             what, data = self.engine.notices.popleft()
             self._log.warning(what, **data)
 
-    # -- verbs ------------------------------------------------------------------------------------------------------
+    # -- verbs
 
     def verbs(self) -> dict[str, Callable[[dict[str, Any], str], dict[str, Any]]]:
         """Return what control.sock serves."""

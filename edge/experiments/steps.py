@@ -71,9 +71,13 @@ Program = Generator[Step, Outcome, dict[str, Any]]
 class Plan(Protocol):
     """An experiment, validated and ready. Third parties add one by the entry point ``tipguard.experiments``."""
 
-    name: str
-    v_max_v: float
-    """Largest \\|bias\\| of the whole plan, in V."""
+    @property
+    def name(self) -> str:
+        """Name of the experiment, as in its entry point."""
+
+    @property
+    def v_max_v(self) -> float:
+        """Largest \\|bias\\| of the whole plan, in V."""
 
     def duration_s(self) -> float:
         """Return the longest time the plan can take, without waits for the ring."""

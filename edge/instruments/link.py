@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from edge.clock import Clock
 from edge.errors import InstrumentError, LinkLostError, ReplyTimeoutError
 from edge.instruments.transport import Transport
 from firmware_proto.scpi import LineSplitter, Overlong
+
+MAX_REPLY: Final = 512
+"""Longest reply line in bytes; the longest legal one, an entry of the error queue, is under 250."""
 
 LineHandler = Callable[[bytes, int], None]
 """Gets a reply line without its terminator, and the time its last byte was seen."""
@@ -30,7 +34,7 @@ class Link:
         self.on_outstanding: Callable[[bool], None] = lambda _: None
         self.strays = 0
         self.lost: LinkLostError | None = None
-        self._splitter = LineSplitter()
+        self._splitter = LineSplitter(MAX_REPLY)
         self._handler: LineHandler | None = None
         self._unsent = b""
         self._waiting: asyncio.Future[bytes] | None = None

@@ -92,7 +92,7 @@ async def keeper_cut(rig: VirtualRig, clock: VirtualClock, *, query_outstanding:
     transport = rig.line.transport
     while not cut.verified and cut.rounds < 3:
         transport.write(cut.next_round(clock.now_ns()))
-        while not cut.verified and clock.now_ns() < cut.due_ns:
+        while cut.verified_ns is None and clock.now_ns() < cut.due_ns:
             await clock.sleep_until(min(cut.due_ns, clock.now_ns() + 1_000_000))
             for line in splitter.feed(transport.read()):
                 if not isinstance(line, Overlong):
@@ -113,7 +113,7 @@ def break_at(directory: Path, index: int, offset: int, *, killed: bool, abort: b
 
     async def main(clock: VirtualClock) -> Broken:
         rig = VirtualRig(clock, load, directory)
-        broke = asyncio.get_running_loop().create_future()
+        broke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def hook(n: int, data: bytes) -> bytes:
             if n != index:
