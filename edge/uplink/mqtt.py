@@ -88,10 +88,14 @@ class Connect(Protocol):
 
 def reason_text(code: int) -> str:
     """Return a PUBACK reason in words and hex."""
-    try:
-        name = ReasonCode(PacketTypes.PUBACK, identifier=code).getName()
-    except KeyError:
-        name = "unknown reason"
+    if code == PACKET_TOO_LARGE:
+        name = "Packet too large"  # our own refusal: no PUBACK says so
+    else:
+        try:
+            name = ReasonCode(PacketTypes.PUBACK, identifier=code).getName()
+        except (KeyError, ValueError):
+            # A broker may send a code that is not for this packet; the number is the news then.
+            name = "unknown reason"
     return f"{name} (0x{code:02X})"
 
 

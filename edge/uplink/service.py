@@ -17,7 +17,7 @@ from edge.clock import Clock, LoopClock
 from edge.uplink import documents
 from edge.uplink.assemble import Assembler, Built
 from edge.uplink.keeper import Keeper
-from edge.uplink.mqtt import BrokerLostError, Connect, Connection, Publication, connect
+from edge.uplink.mqtt import Connect, Connection, Publication, connect
 from edge.uplink.settings import UplinkSettings
 from edge.uplink.source import Source
 from edge.uplink.window import Window
@@ -207,10 +207,7 @@ class _Uplink:
         if now_ns >= self._next_status_ns or self._condition() != self._announced:
             self._announce()
         live = documents.live(self._settings.rig, self._assembler.latest, self._state(), self._utc(), now_ns)
-        try:
-            self._connection.publish(Publication(self._settings.topic("live"), documents.to_json(live), qos=0))
-        except BrokerLostError:
-            return  # the keeper hears of it, and says so
+        self._window.hint(Publication(self._settings.topic("live"), documents.to_json(live), qos=0))
 
     def _worker_map(self) -> dict[str, Any] | None:
         # What it put into the ring may be older than what it says now.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from edge.uplink.mqtt import FAILURE, NO_SUBSCRIBERS, BrokerLostError, Connectio
 
 RETRY_MIN_NS: Final = 1_000_000_000
 RETRY_MAX_NS: Final = 30_000_000_000
+MUTE_NS: Final = 600_000_000_000
+"""A refused summary's topic is left alone for so long."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,10 @@ class Window:
 
     A refused frame stops everything behind it: it is sent again, with a growing pause, until the broker takes it, and
     meanwhile nothing after it is released from the ring.
+
+    Mosquitto says in the PUBACK that a publish is denied, and then closes the connection; with more on the way to it,
+    the close is a reset, and the PUBACK may be lost with it. So the first publish to each topic of a connection is
+    sent with nothing else under way: its answer tells whether the topic is denied.
     """
 
     def __init__(
@@ -65,8 +72,10 @@ class Window:
         self._retry_ns = RETRY_MIN_NS
         self._retry_at_ns = 0
         self._progress_ns = 0
+        self._proven: set[str] = set()
+        self._proving = False
+        self._muted: dict[str, int] = {}
         self._faults: dict[str, str] = {}
-        self._said: set[str] = set()
         self.counters = Counters()
 
     @property
@@ -99,6 +108,18 @@ class Window:
         """Send before everything that waits; a newer one of the same topic takes an unsent one's place."""
         self._announcements[publication.topic] = _Item(publication, None, 0, announcement=True)
 
+    def hint(self, publication: Publication) -> None:
+        """Send now, at QoS 0, or never; but at QoS 1 as long as the broker has not taken one on this connection.
+
+        A QoS 0 publish that is denied costs the connection without a word.
+        """
+        if publication.topic not in self._proven:
+            self.announce(replace(publication, qos=1))
+        elif self._connection is not None:
+            # Its lost() says so too, and whoever waits for that will detach us.
+            with contextlib.suppress(BrokerLostError):
+                self._connection.publish(publication)
+
     def attach(self, connection: Connection) -> None:
         """Send over this connection from now on, beginning with the oldest that is not acknowledged."""
         self._connection = connection
@@ -107,14 +128,15 @@ class Window:
     def detach(self) -> None:
         """The connection is gone: what was under way goes back into the queue, in its order."""
         self._connection = None
-        again = [item for item in (*self._refused, *self._under_way.values()) if not item.announcement]
-        self._refused.clear()
+        again = [item for item in self._under_way.values() if not item.announcement]
         self._under_way.clear()
         self._announcements.clear()
+        self._proven.clear()
+        self._proving = False
         self._requeue(again)
 
     def _requeue(self, items: list[_Item]) -> None:
-        self._queue.extendleft(sorted(items, key=lambda item: -item.order))
+        self._queue = deque(sorted((*items, *self._queue), key=lambda item: item.order))
 
     def send(self) -> None:
         """Send what fits the window."""
@@ -127,13 +149,7 @@ class Window:
                 self._requeue(self._refused)
                 self._refused.clear()
         size = min(self._size, self._connection.window)
-        while len(self._under_way) < size:
-            if self._announcements:
-                item = self._announcements.pop(next(iter(self._announcements)))
-            elif self._queue and not self._refused:
-                item = self._queue.popleft()
-            else:
-                return
+        while len(self._under_way) < size and (item := self._next()) is not None:
             try:
                 future = self._connection.publish(item.publication)
             except BrokerLostError:
@@ -141,15 +157,44 @@ class Window:
                 if not item.announcement:
                     self._queue.appendleft(item)
                 return
+            self._proving = item.publication.topic not in self._proven
             self._order += 1
             ticket = self._order
             self._under_way[ticket] = item
             future.add_done_callback(partial(self._answered, ticket))
 
+    def _next(self) -> _Item | None:
+        """Take what goes out next; None when there is nothing, or it must wait for an answer."""
+        self._skip_muted()
+        if self._announcements:
+            item = next(iter(self._announcements.values()))
+        elif self._queue and not self._refused:
+            item = self._queue[0]
+        else:
+            return None
+        if self._proving or (self._under_way and item.publication.topic not in self._proven):
+            return None
+        if item.announcement:
+            del self._announcements[item.publication.topic]
+        else:
+            self._queue.popleft()
+        return item
+
+    def _skip_muted(self) -> None:
+        if not self._muted:
+            return
+        now_ns = self._now_ns()
+        self._muted = {topic: until_ns for topic, until_ns in self._muted.items() if until_ns > now_ns}
+        for topic in self._muted:
+            self._announcements.pop(topic, None)
+        while self._queue and self._queue[0].start is None and self._queue[0].publication.topic in self._muted:
+            self._queue.popleft()
+
     def _answered(self, ticket: int, future: asyncio.Future[int]) -> None:
         item = self._under_way.pop(ticket, None)
         if item is None or future.cancelled():
             return  # of a connection that is gone; the item has been queued again
+        self._proving = False
         self._progress_ns = self._now_ns()
         reason = future.result()
         if reason < FAILURE:
@@ -159,29 +204,35 @@ class Window:
         self._wake()
 
     def _accept(self, item: _Item, reason: int) -> None:
+        topic = item.publication.topic
+        self._proven.add(topic)
         self.counters.published += 1
         self.counters.no_subscriber += reason == NO_SUBSCRIBERS
         # Only the topic that was refused can tell that it no longer is.
-        if item.start is not None and (fault := self._faults.pop(item.publication.topic, None)):
+        if item.start is not None and (fault := self._faults.pop(topic, None)):
             self._log.info("broker takes frames again", after=fault)
             if not self._faults:
                 self._retry_ns = RETRY_MIN_NS
 
     def _refuse(self, item: _Item, reason: int) -> None:
-        self.counters.refused += 1
         topic = item.publication.topic
+        if item.start is None:
+            # Nothing is lost by it: the frames have all of it. Asking again and again would cost the connection.
+            self._muted[topic] = self._now_ns() + MUTE_NS
+        else:
+            if not self._refused:
+                self._retry_at_ns = self._now_ns() + self._retry_ns
+                self._retry_ns = min(2 * self._retry_ns, RETRY_MAX_NS)
+            self._refused.append(item)
+        self.counters.refused += 1
         fault = f"publish to {topic} refused: {reason_text(reason)}"
         if item.start is None:
-            # Nothing is lost by it: the frame itself has all of it. Say so, once.
-            if fault not in self._said:
-                self._said.add(fault)
-                self._log.warning("broker refuses a summary; see its permissions for this user", fault=fault)
-            return
-        if not self._refused:
-            self._retry_at_ns = self._now_ns() + self._retry_ns
-            self._retry_ns = min(2 * self._retry_ns, RETRY_MAX_NS)
-        self._refused.append(item)
-        if self._faults.get(topic) != fault:
+            self._log.warning(
+                "broker refuses a summary: left alone for a while; see the broker's permissions for this user",
+                fault=fault,
+                for_s=MUTE_NS // 1_000_000_000,
+            )
+        elif self._faults.get(topic) != fault:
             self._faults[topic] = fault
             self._log.error(
                 "broker refuses frames: they stay in the ring, which is not released until it takes them; "

@@ -308,4 +308,6 @@ def test_settings_never_show_the_password() -> None:
 
 def test_reasons_are_in_words() -> None:
     assert reason_text(0x87) == "Not authorized (0x87)"
-    assert reason_text(0xFE) == "unknown reason (0xFE)"
+    assert reason_text(0x95) == "Packet too large (0x95)"
+    for code in range(0x80, 0x100):
+        assert reason_text(code).endswith(f"(0x{code:02X})")
