@@ -33,13 +33,16 @@ ERROR_QUERY: Final = b":SYST:ERR?\n"
 
 _LEVEL_STEP = decimal.Decimal("0.0001")
 _LIMIT_STEP = decimal.Decimal("0.000000001")
+_LEAST_LIMIT_A = 1e-9
 
 
 def _fixed(value: float, step: decimal.Decimal, what: str, bound: float) -> str:
     if not math.isfinite(value) or abs(value) > bound:
         raise LocalProtocolError(f"{what} must be a finite number up to {bound:g} in magnitude, not {value!r}")
-    text = decimal.Decimal(repr(value)).quantize(step, rounding=decimal.ROUND_DOWN)
-    return str(abs(text) if text == 0 else text)
+    # float(): whole numbers and numpy's scalars have other reprs.
+    text = decimal.Decimal(repr(float(value))).quantize(step, rounding=decimal.ROUND_DOWN)
+    # "f": str() of a decimal below 1e-6 has an exponent.
+    return format(abs(text) if text == 0 else text, "f")
 
 
 def level(bias_v: float) -> str:
@@ -70,8 +73,8 @@ def tagged_query(tag: int) -> bytes:
 
 
 def _limit(value: float, what: str) -> bytes:
-    if value <= 0:
-        raise LocalProtocolError(f"{what} must be positive, not {value!r}")
+    if not value >= _LEAST_LIMIT_A:
+        raise LocalProtocolError(f"{what} must be at least {_LEAST_LIMIT_A:g}, not {value!r}")
     return _fixed(value, _LIMIT_STEP, what, 1.05).encode()
 
 
@@ -118,10 +121,12 @@ def configure(
             b":SOUR:CLE:AUTO OFF",
             b":SENS:FUNC:CONC OFF",
             b":SENS:FUNC 'CURR'",
-            # Protection before range: a range above the protection's is refused (+824), while any protection from
-            # 0.1 % of the 100 uA range up is accepted after *RST.
-            b":SENS:CURR:PROT " + _limit(protection_a, "a current protection in A"),
+            # A measure range above the compliance range is refused (+824; manual 18-62, note 3), and so is a compliance
+            # below 0.1 % of the measure range (+822). *RST leaves 105 uA on autorange: the compliance is opened to the
+            # range first, the output being off, and then closed to what was asked for, which may be a lower range's.
+            b":SENS:CURR:PROT " + _limit(sense_range_a, "a measure range in A"),
             b":SENS:CURR:RANG " + _limit(sense_range_a, "a measure range in A"),
+            b":SENS:CURR:PROT " + _limit(protection_a, "a current protection in A"),
             b":SENS:CURR:NPLC " + speed,
             b":SENS:AVER OFF",
             b":SYST:AZER ON" if autozero else b":SYST:AZER OFF",

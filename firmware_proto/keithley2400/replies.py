@@ -15,11 +15,11 @@ from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.keithley2400.status import NOT_A_NUMBER, OVERFLOW, StatusWord
 
 _NUMBER = rb"[+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?(?:[Ee][+-][0-9]{2})?"
-_READING: Final = re.compile(
-    rb"([+-][0-9]\.[0-9]{1,9}[Ee][+-][0-9]{2}),([+-][0-9]\.[0-9]{1,9}[Ee][+-][0-9]{2})"
-).fullmatch
+_NR3 = rb"[0-9]\.[0-9]{6}[Ee][+-][0-9]{2}"
+# Exactly as many digits as the instrument sends: a reading with one byte lost or doubled is none.
+_READING: Final = re.compile(rb"([+-]" + _NR3 + rb"),([+-]" + _NR3 + rb")").fullmatch
 _FLOAT: Final = re.compile(_NUMBER).fullmatch
-_VERIFY: Final = re.compile(rb"(" + _NUMBER + rb");([0-9]{1,3});([01])\Z").search
+_VERIFY: Final = re.compile(rb"([+-]?" + _NR3 + rb");([0-9]{1,3});([01])\Z").search
 _CHECK: Final = re.compile(rb"(" + _NUMBER + rb");(" + _NUMBER + rb");([A-Z]{3,4})").fullmatch
 _ERROR: Final = re.compile(rb"([+-]?[0-9]{1,5}),\"([^\"]{0,200})\"").fullmatch
 
@@ -29,6 +29,7 @@ MAX_CURRENT_A: Final = 1.06
 """Above the largest range with its over-range no instrument of the series can have measured it."""
 _FUNCTION_MASK: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
 _FUNCTION_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
+_OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
 _STATUS_MAX: Final = float(1 << 24)
 
 
@@ -37,7 +38,7 @@ def _bad(what: str, line: bytes) -> RemoteProtocolError:
 
 
 class Reading(NamedTuple):
-    """One ``CURR,STAT`` reading. ``current_a`` is NaN when the instrument sent overflow or not-a-number."""
+    """One ``CURR,STAT`` reading. ``current_a`` is NaN after overflow, told by number or bit, or after not-a-number."""
 
     current_a: float
     status: int
@@ -59,10 +60,10 @@ def parse_reading(line: bytes) -> Reading:
     status = int(word) if word < _STATUS_MAX else -1
     if status != word or status < 0 or status & _FUNCTION_MASK != _FUNCTION_WANTED:
         raise _bad("a status word of a voltage source measuring current", line)
+    if abs(current) == OVERFLOW or (status & _OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
+        return Reading(math.nan, status, True, False)
     if -MAX_CURRENT_A <= current <= MAX_CURRENT_A:
         return Reading(current, status, False, False)
-    if abs(current) == OVERFLOW:
-        return Reading(math.nan, status, True, False)
     if abs(current) == NOT_A_NUMBER:
         return Reading(math.nan, status, False, True)
     raise _bad("a current this instrument can measure", line)
@@ -79,8 +80,9 @@ class Verification(NamedTuple):
 def parse_verification(line: bytes) -> Verification:
     """Parse the reply to a tagged query; raise :class:`RemoteProtocolError` for anything else.
 
-    What stands before it in the line is what an aborted reply left on the wire, and is dropped. It cannot make a
-    level smaller: it ends where the level's sign stands, and without a sign it can only add leading digits.
+    What stands before it in the line is what an aborted reply left on the wire, and is dropped. It cannot change the
+    level, which is one digit, a point, six digits and an exponent, whatever stands before. For the same reason a
+    reply whose first bytes were lost is refused, where its rest ("00;7;0") could look like 0 V.
     """
     match = _VERIFY(line[-_VERIFY_BYTES:])
     if match is None:
