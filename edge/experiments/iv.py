@@ -83,7 +83,8 @@ class IvPlan:
         """Return one triangular cycle: 0 -> to_v -> 0, the turning point exactly, 0 at both ends."""
         steps = max(1, round(abs(self.to_v) / self.step_v))
         # Equal steps from end to end; a multiple of step_v would overshoot or miss the turning point.
-        up = [self.to_v * i / steps for i in range(steps)]
+        # + 0.0: no -0.0 on the screen.
+        up = [self.to_v * i / steps + 0.0 for i in range(steps)]
         return (*up, self.to_v, *reversed(up))
 
     def duration_s(self) -> float:
