@@ -132,7 +132,9 @@ def _sections() -> dict[str, set[str]]:
 
 
 def _explain(error: pydantic.ValidationError, file: str) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A misspelt name is both unknown and missing; the unknown one is what to look for in the file.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         section, _, wrong = key.rpartition(".")
@@ -140,9 +142,11 @@ def _explain(error: pydantic.ValidationError, file: str) -> ConfigError:
         message = f"unknown key {wrong!r}; expected one of: {siblings}"
     elif first["type"] == "missing":
         message = "is missing; `tipguard init` writes a commented example"
+    elif first["type"] == "model_type":
+        message = f"value {first['input']!r:.80}: expected a table, [{key}] with its keys below"
     else:
-        message = f"value {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-    more = len(error.errors()) - 1
+        message = f"value {first['input']!r:.80}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    more = len(errors) - 1
     tail = f" (and {more} more)" if more else ""
     return ConfigError(f"{file}: {key}: {message}{tail}", file=file, key=key)
 
@@ -160,10 +164,9 @@ def load(path: str | Path) -> Config:
         raise ConfigError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8", file=file) from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{file}: not TOML: {error}", file=file) from error
-    # A TOML integer where a float is meant (10 for 10.0) is fine to a person; strict mode would refuse 1 for 1.0
-    # only in unions, so nothing needs converting here.
+    # Strict, but an integer where a float is meant (10 for 10.0) passes; a boolean does not.
     try:
         config = Config.model_validate(data)
     except pydantic.ValidationError as error:
@@ -234,4 +237,4 @@ def template(*, path: str, serial_number: str, series_ohm: float) -> str:
             raise ConfigError(
                 f"{key}: value {value!r}: expected printable characters without spaces or quotes", key=key
             )
-    return TEMPLATE.format(path=path, serial=serial_number, series_ohm=f"{series_ohm:g}")
+    return TEMPLATE.format(path=path, serial=serial_number, series_ohm=f"{series_ohm:.15g}")
