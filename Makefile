@@ -30,8 +30,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); this needs Python 3.11 or newer. Name one: make PYTHON=python3.12 setup" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv module; on Debian, Ubuntu and Raspberry Pi OS: sudo apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps --only-binary=:all: --requirement requirements.lock || { echo "make: the locked packages could not be installed. No network? Or a machine without wheels: 64-bit Linux on x86-64 or aarch64 is needed" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --quiet --no-deps --only-binary=:all: --requirement requirements.lock || { echo "make: the locked packages could not be installed. No network? Or a machine without wheels: 64-bit Linux on x86-64 or aarch64 is needed" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 	@echo "ready: . $(BIN)/activate"
 
@@ -46,6 +46,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Long rounds of what is a figure: cost of the observe path, triggers against the truth record, safe after a kill.
+bench: $(STAMP)
+	TIPGUARD_LONG=1 $(BIN)/python -m pytest -q -s \
+		tests/edge/guard/test_detector_cost.py tests/edge/controller/test_spine_figures.py tests/realtime/test_kill_rounds.py
 
 docs-check: $(STAMP)
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
