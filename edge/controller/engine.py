@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-import secrets
 from typing import Any, Final
 
 from edge.clock import Clock
 from edge.config import Config
+from edge.controller.cutting import CutRecord, Cutter
 from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror
 from edge.controller.page import Page
 from edge.controller.recorder import Recorder
+from edge.controller.report import Report
 from edge.errors import BusyError, InstrumentError, LinkLostError, ReplyTimeoutError, WrongInstrumentError
 from edge.experiments.steps import Outcome
-from edge.guard.cut import Cut, CutForm, cut_form
 from edge.guard.guard import Guard
-from edge.guard.phases import PhaseSpec
 from edge.guard.states import Cause, State
 from edge.guard.verdicts import Verdict
 from edge.instruments.link import Link
@@ -31,29 +30,14 @@ from edge.samples import Phase, Sample
 from firmware_proto.keithley2400 import commands
 
 TICK_NS: Final = 20_000_000
+RESYNC_NS: Final = 100_000_000
+"""Longer than any reply that may still be on its way; an abort may swallow what follows it within 20 ms."""
 DEADLINE_MARGIN_S: Final = 0.020
 DEADLINE_MAX_S: Final = 0.150
 CHECK_EVERY: Final = 16
 """Samples between two looks at limit, range and output-off state."""
-CUT_READINGS: Final = 3
 RING_FULL_AT: Final = 0.95
 MAX_STEP_SAMPLES: Final = 65_536
-_PLANNED_OFF_S: Final = 0.030
-
-
-@dataclasses.dataclass(slots=True)
-class CutRecord:
-    """What happened at a cut, for the event document."""
-
-    verdict: Verdict | None
-    planned: bool
-    reading_ns: int
-    decided_ns: int
-    written_ns: int
-    state_before: State
-    verified_ns: int | None = None
-    rounds: int = 0
-    escalated: bool = False
 
 
 class Engine:
@@ -68,14 +52,7 @@ class Engine:
         self.guard = guard
         self.recorder = recorder
         self.identity: SmuIdentity | None = None
-        self.notices: collections.deque[tuple[str, dict[str, Any]]] = collections.deque(maxlen=256)
-        """What happened, for whoever logs; the hot path never logs."""
-        self.alarm: str | None = None
-        self.trip_verdict: Verdict | None = None
-        self.last_sample: Sample | None = None
-        self.last_event: dict[str, Any] | None = None
-        self.cuts = {"planned": 0, "protective": 0}
-        self.cut_form: CutForm = cut_form(config.rig.kind)
+        self.report = Report()
         self._abort = commands.ABORT[config.smu.abort]
         self._page = page
         self._mirror = mirror
@@ -85,15 +62,13 @@ class Engine:
         self._link.on_lost = self._on_lost
         self._link.on_outstanding = page.set_query_outstanding
         self._line_lock = asyncio.Lock()
-        self._cut: Cut | None = None
-        self._cut_record: CutRecord | None = None
-        self._cut_readings = 0
-        self._cut_deadline_ns = 0
+        self._unsure = False
+        """The last set-up was not finished: a late reply may still come."""
+        self._cutter = Cutter(config, smu, guard, recorder, page, mirror, clock, self.report, self._on_off)
         self._step: asyncio.Future[Outcome] | None = None
         self._samples: collections.deque[Sample] = collections.deque(maxlen=MAX_STEP_SAMPLES)
         self._levels: tuple[float, ...] = ()
         self._messages: list[bytes] = []
-        self._deadlines: list[int] = []
         self._at = 0
         self._dwell_ns = 0
         self._level_sent_ns = 0
@@ -102,7 +77,8 @@ class Engine:
         self._read_ns = 0
         self._read_deadline_ns = 0
         self._check_deadline_ns = 0
-        self._safe_waiters: list[asyncio.Future[None]] = []
+        self._level_deadline_ns = 0
+        self._off_waiters: list[asyncio.Future[None]] = []
 
     # -- output off: identify, arm, watch
 
@@ -119,11 +95,12 @@ class Engine:
         """
         latch = self._mirror.read()
         async with self._line_lock:
+            await self._resync()
             await self.verify_identity()
             if await self.smu.output_on():
                 # Somebody left it on, or our last life did: nothing supervises it, so it goes off.
-                self._notice("output found on at start; cutting")
-                self._begin_protective(Verdict.RESTART, self._clock.now_ns())
+                self.report.notice("output found on at start; cutting")
+                self._cutter.protective(Verdict.RESTART, self._clock.now_ns())
         if self.state is State.CUTTING:
             await self.until_off()
             return
@@ -136,20 +113,30 @@ class Engine:
     def latch_restart(self, latch: Latch | None) -> None:
         """Go TRIPPED(RESTART), and leave an event that says what is known of the last life."""
         self.guard.machine.move(Cause.RESTART_LATCH)
-        self.trip_verdict = Verdict.RESTART
+        self.report.trip_verdict = Verdict.RESTART
         known = dataclasses.asdict(latch) if latch is not None else None
         if latch is not None and latch.state == TRIPPED and latch.verdict and latch.keeper_cut is None:
             # The trip itself was recorded in the life before; its reason is kept.
-            self.trip_verdict = Verdict(latch.verdict) if latch.verdict in Verdict.__members__ else Verdict.RESTART
-        self._mirror.write(Latch(TRIPPED, self.trip_verdict.value, self.recorder.epoch))
-        self.last_event = {
+            self.report.trip_verdict = (
+                Verdict(latch.verdict) if latch.verdict in Verdict.__members__ else Verdict.RESTART
+            )
+        self._mirror.write(Latch(TRIPPED, self.report.trip_verdict.value, self.recorder.epoch))
+        self.report.last_event = {
             "kind": "restart",
-            "verdict": self.trip_verdict.value,
+            "verdict": self.report.trip_verdict.value,
             "t_ns": self._clock.now_ns(),
             "previous": known,
         }
-        self.recorder.event(self.last_event)
-        self._notice("started tripped", verdict=self.trip_verdict.value, previous=known)
+        self.recorder.event(self.report.last_event)
+        self.report.notice("started tripped", verdict=self.report.trip_verdict.value, previous=known)
+
+    async def _resync(self) -> None:
+        """Make sure that the next answer belongs to the next question: end half a message, drop late replies.
+
+        An abort changes no output (manual 14-14).
+        """
+        self._link.write(self._abort + b"\n")
+        await self._clock.sleep_until(self._clock.now_ns() + RESYNC_NS)
 
     async def verify_identity(self) -> None:
         """Compare the serial number behind the port with the configured one; raise WrongInstrumentError."""
@@ -172,6 +159,9 @@ class Engine:
         spec = self.guard.spec_for(phase, v_max_v)
         async with self._line_lock:
             self._require(State.SAFE)
+            if self._unsure:
+                await self._resync()
+            self._unsure = True
             await self.verify_identity()
             await self.smu.configure(
                 Setup(
@@ -182,12 +172,12 @@ class Engine:
                     autozero=spec.autozero,
                 )
             )
+            self._unsure = False
             self._require(State.SAFE)
-            self._plan_exchanges(spec)
+            self._plan_exchanges()
             self.guard.arm(spec, self._tau_cut_s())
 
-    def _plan_exchanges(self, spec: PhaseSpec) -> None:
-        del spec
+    def _plan_exchanges(self) -> None:
         self._read_ns = int(self.smu.exchange_s(self.smu.read_message) * 1e9)
         self._read_deadline_ns = self._deadline_ns(self.smu.read_message)
         self._check_deadline_ns = self._deadline_ns(self.smu.check_message)
@@ -215,20 +205,19 @@ class Engine:
             except LinkLostError:
                 return
             except (ReplyTimeoutError, InstrumentError) as error:
-                self._set_alarm(f"the instrument does not answer: {error}")
+                self.report.raise_alarm(f"the instrument does not answer: {error}")
                 return
-            if self.alarm is not None and self.alarm.startswith("the instrument does not answer"):
-                self.alarm = None
+            self.report.clear_alarm("the instrument does not answer")
             if on and self.state in (State.SAFE, State.TRIPPED):
-                self._begin_protective(Verdict.OUTPUT_CHANGED, self._clock.now_ns())
+                self._cutter.protective(Verdict.OUTPUT_CHANGED, self._clock.now_ns())
 
     def rearm(self, *, by: str) -> None:
         """TRIPPED -> SAFE, by a person. Raises BusyError in any other state."""
         self._require(State.TRIPPED)
-        verdict = self.trip_verdict
+        verdict = self.report.trip_verdict
         self.guard.machine.move(Cause.REARM)
-        self.trip_verdict = None
-        self.alarm = None
+        self.report.trip_verdict = None
+        self.report.alarm = None
         self._mirror.write(Latch(CLEAN, epoch=self.recorder.epoch))
         self.recorder.event(
             {"kind": "rearm", "by": by, "after": verdict.value if verdict else None, "t_ns": self._clock.now_ns()}
@@ -236,7 +225,11 @@ class Engine:
 
     def _require(self, state: State) -> None:
         if self.state is not state:
-            reason = f"({self.trip_verdict.value})" if self.trip_verdict and self.state is State.TRIPPED else ""
+            reason = (
+                f"({self.report.trip_verdict.value})"
+                if self.report.trip_verdict and self.state is State.TRIPPED
+                else ""
+            )
             hint = "; look at the bench, then `tipguard rearm`" if self.state is State.TRIPPED else ""
             raise BusyError(f"state is {self.state.value}{reason}, this needs {state.value}{hint}")
 
@@ -270,8 +263,7 @@ class Engine:
         longest = max(self._messages, key=len)
         if len(longest) > commands.MAX_ENERGISED_BYTES:
             raise InstrumentError(f"a message of {len(longest)} bytes is too long while energised: {longest!r}")
-        level_deadline_ns = self._deadline_ns(longest)
-        self._level_deadline_ns = level_deadline_ns
+        self._level_deadline_ns = self._deadline_ns(longest)
         self._dwell_ns = int(dwell_s * 1e9)
         self._at = -1
         self._samples.clear()
@@ -295,7 +287,7 @@ class Engine:
             self._trip(verdict, t_ns)
         self.recorder.sample(sample)
         self._samples.append(sample)
-        self.last_sample = sample
+        self.report.last_sample = sample
         if verdict is None:
             self._go_on()
 
@@ -340,87 +332,21 @@ class Engine:
     async def end(self) -> Outcome:
         """End what is energised as planned: 0 V, output off, verified."""
         self._require(State.ENERGISED)
-        now_ns = self._clock.now_ns()
-        self.guard.machine.move(Cause.NORMAL_END)
-        self._cut_record = CutRecord(None, True, now_ns, now_ns, now_ns, State.ENERGISED)
         self._step = asyncio.get_running_loop().create_future()
-        self._begin_rounds()
+        self._cutter.normal_end()
         return await self._step
 
     def _trip(self, verdict: Verdict, reading_ns: int) -> None:
         """Cut now. Called from the hot path: nothing here waits, allocates much, or logs."""
         if self.guard.planned(verdict):
-            decided_ns = self._clock.now_ns()
-            self._link.write(commands.ZERO)
-            self._start_planned(verdict, reading_ns, decided_ns)
+            self._cutter.planned(
+                verdict, reading_ns, level_s=self._tau_cut_s(), read_deadline_ns=self._read_deadline_ns
+            )
         else:
-            self._begin_protective(verdict, reading_ns)
-
-    def _start_planned(self, verdict: Verdict, reading_ns: int, decided_ns: int) -> None:
-        written_ns = self._clock.now_ns()
-        self.guard.tripped(verdict)
-        self.guard.machine.move(Cause.PLANNED_CUT)
-        self._cut_record = CutRecord(verdict, True, reading_ns, decided_ns, written_ns, State.ENERGISED)
-        self._cut_readings = 0
-        self._bias_v = 0.0
-        read_s = self.smu.exchange_s(self.smu.read_message)
-        zero_s = self._tau_cut_s()
-        self._cut_deadline_ns = written_ns + int(2 * (zero_s + CUT_READINGS * read_s + _PLANNED_OFF_S) * 1e9)
-        self._ask_cut_reading(extra_ns=int(zero_s * 1e9))
-
-    def _ask_cut_reading(self, extra_ns: int = 0) -> None:
-        deadline_ns = self._clock.now_ns() + self._read_deadline_ns + extra_ns
-        self._link.ask(self.smu.read_message, self._on_cut_reading, deadline_ns)
-
-    def _on_cut_reading(self, line: bytes, t_ns: int) -> None:
-        sample = self.smu.sample(line, t_ns, self._bias_v, Phase.CUT)
-        verdict = self.guard.observe_cut(sample)
-        self._cut_readings += 1
-        if verdict is not None:
-            self._begin_protective(verdict, t_ns)
-        elif abs(sample.current_a) <= self.guard.floor_a or self._cut_readings >= CUT_READINGS:
-            self._begin_rounds()
-        else:
-            self._ask_cut_reading()
-        self.recorder.sample(sample)
-        self.last_sample = sample
-
-    def _begin_rounds(self) -> None:
-        self._cut = self._new_cut(query_outstanding=False)
-        self._link.write(self._cut.next_round(self._clock.now_ns()))
-
-    def _new_cut(self, *, query_outstanding: bool) -> Cut:
-        return Cut(
-            self.cut_form.lines,
-            wants_zero=self.cut_form.wants_zero,
-            abort=self._abort,
-            query_outstanding=query_outstanding,
-            baud=self._link.transport.baud,
-            first_tag=secrets.randbelow(255),
-        )
-
-    def _begin_protective(self, verdict: Verdict, reading_ns: int) -> None:
-        decided_ns = self._clock.now_ns()
-        before = self.state
-        cut = self._new_cut(query_outstanding=self._link.outstanding)
-        self._link.forget()
-        self._link.write(cut.next_round(decided_ns))
-        written_ns = self._clock.now_ns()
-        self._cut = cut
-        first = self._cut_record if before is State.CUTTING else None
-        if first is None:
-            self._page.energised = True
-            self.guard.tripped(verdict)
-            self._cut_record = CutRecord(verdict, False, reading_ns, decided_ns, written_ns, before)
-        else:
-            # The cut under way keeps its first reason and times; it only got harder.
-            first.planned = False
-            first.escalated = True
-            first.verdict = first.verdict or verdict
-        self.guard.machine.move(Cause.PROTECTIVE_CUT)
+            self._cutter.protective(verdict, reading_ns)
 
     def trip(self, verdict: Verdict) -> bool:
-        """Cut for a reason from outside (operator, shutdown, ring). False when nothing is energised."""
+        """Cut for a reason from outside (operator, shutdown). False when nothing is energised."""
         if self.state is State.ARMED:
             self.disarm()
         if self.state is not State.ENERGISED:
@@ -429,89 +355,32 @@ class Engine:
         return True
 
     def _on_stray(self, line: bytes, t_ns: int) -> None:
-        cut = self._cut
-        if cut is not None:
-            if cut.feed(line, t_ns):
-                self._cut_verified(cut, t_ns)
+        if self._cutter.awaits_reply:
+            self._cutter.feed(line, t_ns)
         elif self.state is State.ENERGISED:
             # A line nobody asked for: from here on, which answer belongs to which question is not known.
-            self._begin_protective(Verdict.UNPARSABLE, t_ns)
+            self._cutter.protective(Verdict.UNPARSABLE, t_ns)
         else:
             self._link.strays += 1
 
     def _on_lost(self, error: LinkLostError) -> None:
-        self._notice("link lost", error=str(error))
+        self.report.notice("link lost", error=str(error))
         if self.state in (State.ENERGISED, State.UNKNOWN):
-            self._begin_protective(Verdict.LINK_LOST, self._clock.now_ns())
-        self._set_alarm(f"LINK_LOST: {error}")
+            self._cutter.protective(Verdict.LINK_LOST, self._clock.now_ns())
+        self.report.raise_alarm(f"LINK_LOST: {error}")
 
-    def _cut_verified(self, cut: Cut, t_ns: int) -> None:
-        record = self._cut_record
-        self._cut = None
-        self._cut_record = None
-        if record is None:
-            return
-        record.verified_ns = t_ns
-        record.rounds = cut.rounds
-        protective = self.guard.machine.protective
-        self.guard.machine.move(Cause.PROTECTIVE_CUT_VERIFIED if protective else Cause.CUT_VERIFIED)
-        self._page.energised = False
-        if self.alarm is not None and self.alarm.startswith(Verdict.CUT_UNVERIFIED.value):
-            self.alarm = None
-        if protective:
-            self.trip_verdict = record.verdict
-            reason = record.verdict.value if record.verdict else Verdict.CUT_UNVERIFIED.value
-            self._mirror.write(Latch(TRIPPED, reason, self.recorder.epoch))
-        else:
-            self._mirror.write(Latch(CLEAN, epoch=self.recorder.epoch))
-        event = self._record_event(record)
+    def _on_off(self, record: CutRecord, event: dict[str, Any] | None) -> None:
         self._finish(Outcome(record.verdict.value if record.verdict else None, tuple(self._samples), event))
-        waiters, self._safe_waiters = self._safe_waiters, []
+        waiters, self._off_waiters = self._off_waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-    def _record_event(self, record: CutRecord) -> dict[str, Any] | None:
-        """Write the event document of a cut; None for the normal end of a sweep."""
-        if record.verdict is None:
-            return None
-        self.cuts["planned" if record.planned else "protective"] += 1
-        doc: dict[str, Any] = {
-            "kind": "cut",
-            "verdict": record.verdict.value,
-            "planned": record.planned,
-            "escalated": record.escalated,
-            "state_before": record.state_before.value,
-            "phase": self.guard.phase.name,
-            "verified": record.verified_ns is not None,
-            "rounds": record.rounds,
-            "reading_ns": record.reading_ns,
-            "decided_ns": record.decided_ns,
-            "written_ns": record.written_ns,
-            "verified_ns": record.verified_ns,
-        }
-        summary: dict[str, Any] = {}
-        if record.state_before is State.ENERGISED:
-            event = self.guard.event(
-                reading_ns=record.reading_ns,
-                decided_ns=record.decided_ns,
-                written_ns=record.written_ns,
-                verified_ns=record.verified_ns,
-            )
-            if event is not None:
-                summary = event.summary()
-                doc["setting"] = event.to_doc()
-        self.recorder.close_frame()
-        self.recorder.event(doc)
-        self.last_event = {**summary, **{k: v for k, v in doc.items() if k != "setting"}}
-        self._notice("cut", verdict=doc["verdict"], planned=record.planned, verified=doc["verified"])
-        return self.last_event
 
     async def until_off(self) -> None:
         """Wait until no cut is under way; for as long as it takes."""
         if self.state is State.CUTTING:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._safe_waiters.append(waiter)
+            self._off_waiters.append(waiter)
             await waiter
 
     # -- every 20 ms
@@ -522,42 +391,10 @@ class Engine:
         state = self.state
         if state is State.ENERGISED:
             if self._link.outstanding and now_ns > self._link.deadline_ns:
-                self._begin_protective(Verdict.STALE, now_ns)
+                self._cutter.protective(Verdict.STALE, now_ns)
             elif self.recorder.ring_used >= RING_FULL_AT:
-                self._begin_protective(Verdict.RING_FULL, now_ns)
+                self._cutter.protective(Verdict.RING_FULL, now_ns)
         elif state is State.CUTTING:
-            self._tick_cut(now_ns)
+            self._cutter.tick(now_ns)
         self.recorder.tick(now_ns)
         self._page.stamp(now_ns)
-
-    def _tick_cut(self, now_ns: int) -> None:
-        cut = self._cut
-        if cut is None:
-            # A planned cut still waits for its readings.
-            late = self._link.outstanding and now_ns > self._link.deadline_ns
-            if late or now_ns > self._cut_deadline_ns:
-                self._begin_protective(Verdict.STALE, now_ns)
-            return
-        if now_ns < cut.due_ns:
-            return
-        if not self.guard.machine.protective:
-            # The last round of a planned cut went unanswered: everything else at once, and latch.
-            self._begin_protective(Verdict.CUT_UNVERIFIED, now_ns)
-            return
-        self._link.write(cut.next_round(now_ns))
-        if cut.alarm and (self.alarm is None or not self.alarm.startswith(Verdict.CUT_UNVERIFIED.value)):
-            self._set_alarm(
-                f"{Verdict.CUT_UNVERIFIED.value}: {cut.rounds - 1} cuts sent and none verified; switch the output off "
-                "at the instrument, or pull its plug"
-            )
-            self.recorder.event(
-                {"kind": "alarm", "verdict": Verdict.CUT_UNVERIFIED.value, "rounds": cut.rounds, "t_ns": now_ns}
-            )
-
-    def _set_alarm(self, text: str) -> None:
-        if self.alarm != text:
-            self.alarm = text
-            self._notice("alarm", text=text)
-
-    def _notice(self, what: str, **data: Any) -> None:  # noqa: ANN401 - passed through to the log
-        self.notices.append((what, data))

@@ -56,7 +56,7 @@ class Runner:
         if self.busy:
             raise BusyError(f"a run is under way ({(self.run or {}).get('uid')}); wait for it, or `tipguard stop`")
         if self._engine.state is not State.SAFE:
-            verdict = self._engine.trip_verdict
+            verdict = self._engine.report.trip_verdict
             reason = f"({verdict.value})" if verdict else ""
             hint = "look at the bench, then `tipguard rearm`" if self._engine.state is State.TRIPPED else "wait"
             raise BusyError(f"state is {self._engine.state.value}{reason}; {hint}")
@@ -159,7 +159,7 @@ class Runner:
                     return "completed", None, end.value
                 outcome = await self._do(step)
                 if self._engine.state is State.TRIPPED:
-                    verdict = self._engine.trip_verdict
+                    verdict = self._engine.report.trip_verdict
                     who = f" by {self._stop_by}" if self._stop_by else ""
                     return "tripped", f"tripped: {verdict.value if verdict else '?'}{who}", None
                 if outcome.verdict is not None:

@@ -113,8 +113,8 @@ class Worker:
             self.notes.append(note)
 
     def _log_notices(self) -> None:
-        while self.engine.notices:
-            what, data = self.engine.notices.popleft()
+        while self.engine.report.notices:
+            what, data = self.engine.report.notices.popleft()
             self._log.warning(what, **data)
 
     # -- verbs
@@ -141,15 +141,15 @@ class Worker:
     def status(self) -> dict[str, Any]:
         """Return the status document; plain types only."""
         engine = self.engine
-        sample = engine.last_sample
+        sample = engine.report.last_sample
         identity = engine.identity
         return {
             "rig": self.config.rig.id,
             "epoch": f"{self.recorder.epoch:016x}",
             "pid": os.getpid(),
             **self.guard.snapshot(),
-            "verdict": engine.trip_verdict.value if engine.trip_verdict else None,
-            "alarm": engine.alarm,
+            "verdict": engine.report.trip_verdict.value if engine.report.trip_verdict else None,
+            "alarm": engine.report.alarm,
             "notes": list(self.notes),
             "emulated": self.transport.emulated,
             "port": self.transport.name,
@@ -159,12 +159,12 @@ class Worker:
             else {"t_ns": sample.t_ns, "bias_v": sample.bias_v, "current_a": sample.current_a, "flags": sample.flags},
             "samples": self.recorder.samples,
             "samples_lost": self.recorder.samples_lost,
-            "cuts": dict(engine.cuts),
+            "cuts": {"planned": engine.report.planned_cuts, "protective": engine.report.protective_cuts},
             "strays": self.link.strays,
             "ring_used": self.recorder.ring_used,
             "ring_left_s": self.recorder.ring_left_s(50.0),
             "run": self.runner.run,
-            "last_event": engine.last_event,
+            "last_event": engine.report.last_event,
             "keeper_cuts": self._page.keeper_cuts,
             "restarts": self._page.restarts,
             "t_ns": self.clock.now_ns(),

@@ -135,8 +135,8 @@ def test_a_mute_instrument_is_cut_within_the_read_deadline(tmp_path: Path) -> No
         bench.replies.edit = lambda data: b""
         # Mute but executing: the bias is gone although nothing confirms it.
         await bench.until(lambda: bench.engine.state is State.CUTTING)
-        await bench.until(lambda: bench.engine.alarm is not None)
-        assert "CUT_UNVERIFIED" in str(bench.engine.alarm)
+        await bench.until(lambda: bench.engine.report.alarm is not None)
+        assert "CUT_UNVERIFIED" in str(bench.engine.report.alarm)
         safe_s = bench.safe_after(quiet_ns)
         assert safe_s is not None
         assert safe_s < 0.150 + 0.040
@@ -144,8 +144,8 @@ def test_a_mute_instrument_is_cut_within_the_read_deadline(tmp_path: Path) -> No
         bench.replies.edit = lambda data: data
         run = await bench.ended()
         assert run["status"] == "tripped"
-        assert bench.engine.trip_verdict is Verdict.STALE
-        assert bench.engine.alarm is None
+        assert bench.engine.report.trip_verdict is Verdict.STALE
+        assert bench.engine.report.alarm is None
         assert_off(bench)
 
     on_bench(tmp_path, test)
@@ -188,7 +188,7 @@ def test_a_reply_that_is_no_reading_cuts_and_becomes_no_number(tmp_path: Path, e
         bench.replies.edit = lambda data: next(once, lambda same: same)(data)
         run = await bench.ended()
         assert run["status"] == "tripped"
-        assert bench.engine.trip_verdict is Verdict.UNPARSABLE
+        assert bench.engine.report.trip_verdict is Verdict.UNPARSABLE
         assert_off(bench)
         samples = bench.rig.samples()
         assert samples[-1].current_a != samples[-1].current_a, "an untrusted reading became a number"
@@ -205,7 +205,7 @@ def test_a_line_nobody_asked_for_cuts(tmp_path: Path) -> None:
         bench.replies.edit = lambda data: data + next(once, b"")
         run = await bench.ended()
         assert run["status"] == "tripped"
-        assert bench.engine.trip_verdict is Verdict.UNPARSABLE
+        assert bench.engine.report.trip_verdict is Verdict.UNPARSABLE
         assert_off(bench)
 
     on_bench(tmp_path, test)
@@ -216,7 +216,7 @@ def test_a_deaf_instrument_stays_in_cutting_and_is_cut_when_it_hears_again(tmp_p
         bench.start()
         await bench.until_live()
         bench.rig.line.limit_next_writes(0)
-        await bench.until(lambda: bench.engine.alarm is not None)
+        await bench.until(lambda: bench.engine.report.alarm is not None)
         assert bench.engine.state is State.CUTTING
         assert bench.rig.device.output_on
         heard_ns = bench.clock.now_ns()
@@ -225,7 +225,7 @@ def test_a_deaf_instrument_stays_in_cutting_and_is_cut_when_it_hears_again(tmp_p
         safe_s = bench.safe_after(heard_ns)
         assert safe_s is not None
         assert safe_s < 0.4
-        assert bench.engine.trip_verdict is Verdict.STALE
+        assert bench.engine.report.trip_verdict is Verdict.STALE
 
     on_bench(tmp_path, test)
 
@@ -235,8 +235,8 @@ def test_unplugged_is_link_lost_with_an_alarm(tmp_path: Path) -> None:
         bench.start()
         await bench.until_live()
         bench.rig.line.unplug()
-        await bench.until(lambda: bench.engine.alarm is not None)
-        assert "LINK_LOST" in str(bench.engine.alarm) or "CUT_UNVERIFIED" in str(bench.engine.alarm)
+        await bench.until(lambda: bench.engine.report.alarm is not None)
+        assert "LINK_LOST" in str(bench.engine.report.alarm) or "CUT_UNVERIFIED" in str(bench.engine.report.alarm)
         assert bench.engine.state is State.CUTTING
         assert bench.rig.page.energised, "the keeper must still count it as live"
 
@@ -259,7 +259,7 @@ def test_a_limit_changed_at_the_panel_is_found_within_16_samples(tmp_path: Path,
         bench.at_the_panel(change)
         run = await bench.ended()
         assert run["status"] == "tripped"
-        assert bench.engine.trip_verdict is Verdict.LIMIT_CHANGED
+        assert bench.engine.report.trip_verdict is Verdict.LIMIT_CHANGED
         assert bench.rig.worker.recorder.samples - before <= engine_module.CHECK_EVERY + 1
         assert_off(bench)
 
@@ -288,7 +288,7 @@ def test_output_off_at_the_panel_ends_the_run_within_the_read_deadline(tmp_path:
         bench.rig.line.poke()
         run = await bench.ended()
         assert run["status"] == "tripped"
-        assert bench.engine.trip_verdict is Verdict.STALE
+        assert bench.engine.report.trip_verdict is Verdict.STALE
         assert bench.clock.now_ns() - pressed_ns < 400 * MS
         assert_off(bench)
 
@@ -303,7 +303,7 @@ def test_output_on_at_the_panel_while_safe_is_cut_within_a_second_and_latches(tm
         bench.rig.line.poke()
         await bench.until(lambda: bench.rig.device.output_on)
         await bench.until(lambda: bench.engine.state is State.TRIPPED)
-        assert bench.engine.trip_verdict is Verdict.OUTPUT_CHANGED
+        assert bench.engine.report.trip_verdict is Verdict.OUTPUT_CHANGED
         assert bench.clock.now_ns() - pressed_ns < 1_200 * MS
         assert_off(bench)
 
@@ -363,7 +363,7 @@ def test_an_output_left_on_is_cut_at_start_and_latches(tmp_path: Path) -> None:
         control = asyncio.get_running_loop().create_task(rig.worker.control())
         await rig.worker.start()
         assert rig.worker.engine.state is State.TRIPPED
-        assert rig.worker.engine.trip_verdict is Verdict.RESTART
+        assert rig.worker.engine.report.trip_verdict is Verdict.RESTART
         assert abs(load.v_tip) < 1e-3
         control.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -402,7 +402,7 @@ def test_a_missing_mirror_on_real_hardware_starts_tripped(tmp_path: Path) -> Non
         rig = VirtualRig(clock, OhmicLoad(1e6, 1000.0), tmp_path)
         await rig.worker.engine.start(must_have_mirror=True)
         assert rig.worker.engine.state is State.TRIPPED
-        assert rig.worker.engine.trip_verdict is Verdict.RESTART
+        assert rig.worker.engine.report.trip_verdict is Verdict.RESTART
 
     run_virtual(main)
 
@@ -428,7 +428,7 @@ def test_stop_cuts_latches_and_names_who(tmp_path: Path) -> None:
         run = await bench.ended()
         assert run["status"] == "tripped"
         assert "anna" in str(run["reason"])
-        assert bench.engine.trip_verdict is Verdict.OPERATOR
+        assert bench.engine.report.trip_verdict is Verdict.OPERATOR
         safe_s = bench.safe_after(asked_ns)
         assert safe_s is not None
         assert safe_s < 0.050
@@ -499,7 +499,7 @@ def test_rearms_are_spent_and_then_refused(tmp_path: Path) -> None:
         run = await bench.ended()
         assert run["status"] == "failed"
         assert "rearms_per_run" in str(run["reason"])
-        assert bench.engine.cuts["planned"] == 3
+        assert bench.engine.report.planned_cuts == 3
         assert bench.engine.state is State.SAFE
 
     # 10 kohm conducts more than the 1e-5 S that end a search: every cycle triggers.
@@ -556,7 +556,7 @@ def test_a_filling_ring_makes_the_plan_wait_and_at_last_trips(
         level[0] = used
         if used >= engine_module.RING_FULL_AT:
             await bench.ended()
-            assert bench.engine.trip_verdict is Verdict.RING_FULL
+            assert bench.engine.report.trip_verdict is Verdict.RING_FULL
             assert_off(bench)
             return
         # At 80 % the cycle is finished, then the plan waits, safe.
@@ -604,7 +604,7 @@ def test_a_plan_whose_code_breaks_leaves_nothing_energised(tmp_path: Path) -> No
             await bench.rig.worker.runner.wait()
         await bench.engine.until_off()
         assert_off(bench)
-        assert bench.engine.trip_verdict is Verdict.SHUTDOWN
+        assert bench.engine.report.trip_verdict is Verdict.SHUTDOWN
         assert (bench.rig.worker.runner.run or {})["status"] == "failed"
 
     on_bench(tmp_path, test)

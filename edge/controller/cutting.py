@@ -1,0 +1,257 @@
+"""Cuts at work: planned, protective, normal end; their rounds, their proof, their record.
+
+The engine decides when; this decides which bytes go out and when the guard may believe that they worked. A planned
+cut waits for the current to fall before the output goes off; what does not confirm in time becomes protective.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from edge.clock import Clock
+from edge.config import Config
+from edge.controller.mirror import CLEAN, TRIPPED, Latch, Mirror
+from edge.controller.page import Page
+from edge.controller.recorder import Recorder
+from edge.controller.report import Report
+from edge.guard.cut import Cut, cut_form
+from edge.guard.guard import Guard
+from edge.guard.states import Cause, State
+from edge.guard.verdicts import Verdict
+from edge.instruments.smu import Smu
+from edge.samples import Phase
+from firmware_proto.keithley2400 import commands
+
+CUT_READINGS: Final = 3
+"""Readings at 0 V that a planned cut takes at most before the output goes off."""
+_PLANNED_OFF_S: Final = 0.030
+
+
+@dataclasses.dataclass(slots=True)
+class CutRecord:
+    """What happened at a cut, for the event document. Times are CLOCK_MONOTONIC in ns."""
+
+    verdict: Verdict | None
+    """None for the normal end of a sweep."""
+    planned: bool
+    reading_ns: int
+    decided_ns: int
+    written_ns: int
+    state_before: State
+    verified_ns: int | None = None
+    rounds: int = 0
+    escalated: bool = False
+
+
+class Cutter:
+    """Cuts for one engine. ``on_off`` is called when a cut was verified, with its record and its event's scalars."""
+
+    def __init__(
+        self,
+        config: Config,
+        smu: Smu,
+        guard: Guard,
+        recorder: Recorder,
+        page: Page,
+        mirror: Mirror,
+        clock: Clock,
+        report: Report,
+        on_off: Callable[[CutRecord, dict[str, Any] | None], None],
+    ) -> None:
+        """Prepare; sends nothing."""
+        self._smu = smu
+        self._link = smu.link
+        self._guard = guard
+        self._recorder = recorder
+        self._page = page
+        self._mirror = mirror
+        self._clock = clock
+        self._report = report
+        self._on_off = on_off
+        self._form = cut_form(config.rig.kind)
+        self._abort = commands.ABORT[config.smu.abort]
+        self._cut: Cut | None = None
+        self._record: CutRecord | None = None
+        self._readings = 0
+        self._deadline_ns = 0
+        self._read_deadline_ns = 0
+
+    # -- beginnings
+
+    def planned(self, verdict: Verdict, reading_ns: int, *, level_s: float, read_deadline_ns: int) -> None:
+        """End a search that found what it looked for. Hot path: the first bytes go out before anything else.
+
+        ``level_s``: p99 time of a level change. ``read_deadline_ns``: of one reading, from its question on.
+        """
+        decided_ns = self._clock.now_ns()
+        self._link.write(commands.ZERO)
+        written_ns = self._clock.now_ns()
+        self._guard.tripped(verdict)
+        self._guard.machine.move(Cause.PLANNED_CUT)
+        self._record = CutRecord(verdict, True, reading_ns, decided_ns, written_ns, State.ENERGISED)
+        self._readings = 0
+        self._read_deadline_ns = read_deadline_ns
+        readings_s = CUT_READINGS * self._smu.exchange_s(self._smu.read_message)
+        self._deadline_ns = written_ns + int(2 * (level_s + readings_s + _PLANNED_OFF_S) * 1e9)
+        self._ask(extra_ns=int(level_s * 1e9))
+
+    def normal_end(self) -> None:
+        """End a sweep that found nothing: the same proof, no event."""
+        now_ns = self._clock.now_ns()
+        self._guard.machine.move(Cause.NORMAL_END)
+        self._record = CutRecord(None, True, now_ns, now_ns, now_ns, State.ENERGISED)
+        self._begin_rounds()
+
+    def protective(self, verdict: Verdict, reading_ns: int) -> None:
+        """Take the bias away now, whatever is under way. Hot path."""
+        decided_ns = self._clock.now_ns()
+        before = self._guard.state
+        cut = self._new_cut(query_outstanding=self._link.outstanding)
+        self._link.forget()
+        self._link.write(cut.next_round(decided_ns))
+        written_ns = self._clock.now_ns()
+        self._cut = cut
+        under_way = self._record if before is State.CUTTING else None
+        if under_way is None:
+            # The keeper must know, also when the output was found on without us.
+            self._page.energised = True
+            self._guard.tripped(verdict)
+            self._record = CutRecord(verdict, False, reading_ns, decided_ns, written_ns, before)
+        else:
+            # The cut under way keeps its first reason and times; it only got harder.
+            under_way.planned = False
+            under_way.escalated = True
+            under_way.verdict = under_way.verdict or verdict
+        self._guard.machine.move(Cause.PROTECTIVE_CUT)
+
+    # -- a planned cut's readings
+
+    def _ask(self, extra_ns: int = 0) -> None:
+        deadline_ns = self._clock.now_ns() + self._read_deadline_ns + extra_ns
+        self._link.ask(self._smu.read_message, self._on_reading, deadline_ns)
+
+    def _on_reading(self, line: bytes, t_ns: int) -> None:
+        sample = self._smu.sample(line, t_ns, 0.0, Phase.CUT)
+        verdict = self._guard.observe_cut(sample)
+        self._readings += 1
+        if verdict is not None:
+            self.protective(verdict, t_ns)
+        elif abs(sample.current_a) <= self._guard.floor_a or self._readings >= CUT_READINGS:
+            self._begin_rounds()
+        else:
+            self._ask()
+        self._recorder.sample(sample)
+        self._report.last_sample = sample
+
+    # -- rounds and their proof
+
+    def _begin_rounds(self) -> None:
+        self._cut = self._new_cut(query_outstanding=False)
+        self._link.write(self._cut.next_round(self._clock.now_ns()))
+
+    def _new_cut(self, *, query_outstanding: bool) -> Cut:
+        return Cut(
+            self._form.lines,
+            wants_zero=self._form.wants_zero,
+            abort=self._abort,
+            query_outstanding=query_outstanding,
+            baud=self._link.transport.baud,
+            first_tag=secrets.randbelow(255),
+        )
+
+    @property
+    def awaits_reply(self) -> bool:
+        """True while lines nobody asked for are to be given to :meth:`feed`."""
+        return self._cut is not None
+
+    def feed(self, line: bytes, t_ns: int) -> None:
+        """Look at a line that may be the proof."""
+        cut = self._cut
+        if cut is not None and cut.feed(line, t_ns):
+            self._verified(cut, t_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Repeat, escalate, raise the alarm; every 20 ms while CUTTING."""
+        cut = self._cut
+        if cut is None:
+            # A planned cut still waits for its readings.
+            late = self._link.outstanding and now_ns > self._link.deadline_ns
+            if late or now_ns > self._deadline_ns:
+                self.protective(Verdict.STALE, now_ns)
+            return
+        if now_ns < cut.due_ns:
+            return
+        if not self._guard.machine.protective:
+            # The last round of a planned cut went unanswered: everything else at once, and latch.
+            self.protective(Verdict.CUT_UNVERIFIED, now_ns)
+            return
+        self._link.write(cut.next_round(now_ns))
+        name = Verdict.CUT_UNVERIFIED.value
+        if cut.alarm and not (self._report.alarm or "").startswith(name):
+            self._report.raise_alarm(
+                f"{name}: {cut.rounds - 1} cuts sent and none verified; switch the output off at the instrument, or "
+                "pull its plug"
+            )
+            self._recorder.event({"kind": "alarm", "verdict": name, "rounds": cut.rounds, "t_ns": now_ns})
+
+    def _verified(self, cut: Cut, t_ns: int) -> None:
+        record = self._record
+        self._cut = None
+        self._record = None
+        if record is None:
+            return
+        record.verified_ns = t_ns
+        record.rounds = cut.rounds
+        protective = self._guard.machine.protective
+        self._guard.machine.move(Cause.PROTECTIVE_CUT_VERIFIED if protective else Cause.CUT_VERIFIED)
+        self._page.energised = False
+        self._report.clear_alarm(Verdict.CUT_UNVERIFIED.value)
+        if protective:
+            self._report.trip_verdict = record.verdict
+            reason = record.verdict.value if record.verdict else Verdict.CUT_UNVERIFIED.value
+            self._mirror.write(Latch(TRIPPED, reason, self._recorder.epoch))
+        else:
+            self._mirror.write(Latch(CLEAN, epoch=self._recorder.epoch))
+        self._on_off(record, self._write_event(record))
+
+    def _write_event(self, record: CutRecord) -> dict[str, Any] | None:
+        """Write the event document of a cut and return its scalars; None for the normal end of a sweep."""
+        if record.verdict is None:
+            return None
+        if record.planned:
+            self._report.planned_cuts += 1
+        else:
+            self._report.protective_cuts += 1
+        scalars: dict[str, Any] = {
+            "kind": "cut",
+            "verdict": record.verdict.value,
+            "planned": record.planned,
+            "escalated": record.escalated,
+            "state_before": record.state_before.value,
+            "phase": self._guard.phase.name,
+            "verified": record.verified_ns is not None,
+            "rounds": record.rounds,
+            "reading_ns": record.reading_ns,
+            "decided_ns": record.decided_ns,
+            "written_ns": record.written_ns,
+            "verified_ns": record.verified_ns,
+        }
+        document = dict(scalars)
+        if record.state_before is State.ENERGISED:
+            event = self._guard.event(
+                reading_ns=record.reading_ns,
+                decided_ns=record.decided_ns,
+                written_ns=record.written_ns,
+                verified_ns=record.verified_ns,
+            )
+            if event is not None:
+                scalars = {**event.summary(), **scalars}
+                document["setting"] = event.to_doc()
+        self._recorder.close_frame()
+        self._recorder.event(document)
+        self._report.last_event = scalars
+        self._report.notice("cut", verdict=scalars["verdict"], planned=record.planned, verified=scalars["verified"])
+        return scalars
