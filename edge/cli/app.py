@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from edge.cli import check, init, processes, run, talk
+from edge.cli import bench, check, init, processes, run, talk
 
 
 def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
@@ -27,6 +27,7 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
     app.command("serve")(processes.serve)
     app.command("controller")(processes.controller)
     app.command("uplink")(processes.uplink)
+    app.command("bench")(bench.bench)
     app.command("safe-off")(_safe_off_help)
     if with_hil:
         from hil.cli import app as hil_app
