@@ -2,7 +2,8 @@
 
     UNKNOWN -> SAFE (verified) -> ARMED -> ENERGISED -> CUTTING -> TRIPPED -> SAFE
 
-CUTTING has no way out but a verified cut; there is no time-out into TRIPPED. TRIPPED is left only by a person.
+UNKNOWN and CUTTING have no way out but a verification; there is no time-out into TRIPPED. TRIPPED is left only by a
+person, or into another cut.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ class Cause(enum.Enum):
 TRANSITIONS: Final[dict[tuple[State, Cause], State]] = {
     (State.UNKNOWN, Cause.VERIFIED_OFF): State.SAFE,
     (State.UNKNOWN, Cause.PROTECTIVE_CUT): State.CUTTING,
-    (State.UNKNOWN, Cause.RESTART_LATCH): State.TRIPPED,
     (State.SAFE, Cause.LIMITS_READ_BACK): State.ARMED,
     (State.SAFE, Cause.PROTECTIVE_CUT): State.CUTTING,
     (State.SAFE, Cause.RESTART_LATCH): State.TRIPPED,
