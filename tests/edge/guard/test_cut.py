@@ -131,9 +131,9 @@ def test_after_every_tag_was_used_the_cut_still_goes_on() -> None:
 
 
 def test_the_reply_to_the_round_verifies() -> None:
+    assert not a_cut().verified
     cut = a_cut()
     tag = tag_of(cut.next_round(NOW))
-    assert cut.verified_ns is None
     assert cut.feed(OFF % tag, NOW + 5)
     assert cut.verified
     assert (cut.started_ns, cut.verified_ns, cut.rounds, cut.stale_replies) == (NOW, NOW + 5, 1, 0)
