@@ -252,10 +252,8 @@ async def test_events_runs_and_their_summaries_arrive_with_their_content_types(r
         assert content_type == ("application/msgpack" if binary else "application/json")
 
 
-@pytest.mark.parametrize("protocol", [MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5])
-async def test_plain_paho_msgpack_and_numpy_are_enough(rig: Rig, broker: Broker, protocol: MQTTProtocolVersion) -> None:
-    if protocol is MQTTProtocolVersion.MQTTv311 and not broker.speaks_311:
-        pytest.skip("this broker does not speak 3.1.1")
+async def test_plain_paho_msgpack_and_numpy_are_enough(rig: Rig, broker: Broker) -> None:
+    protocol = MQTTProtocolVersion.MQTTv311 if broker.speaks_311 else MQTTProtocolVersion.MQTTv5
     with Collector(broker.port, "tipguard/rig-1/samples", protocol) as collector:
         async with running(rig.settings(broker.port)):
             rig.sample(100)

@@ -49,11 +49,17 @@ def test_this_host_has_a_broker() -> None:
     assert KINDS
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("protocol", [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311])
+# iotcore's 3.1.1 side cannot pass a content type, so only Mosquitto is asked for it.
+@pytest.mark.parametrize(
+    ("kind", "protocol"),
+    [
+        (kind, protocol)
+        for kind in KINDS
+        for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
+        if kind == "mosquitto" or protocol is MQTTProtocolVersion.MQTTv5
+    ],
+)
 def test_it_passes_large_messages_to_both_protocol_versions(kind: Kind, protocol: MQTTProtocolVersion) -> None:
-    if protocol is MQTTProtocolVersion.MQTTv311 and kind != "mosquitto":
-        pytest.skip("iotcore's 3.1.1 side cannot pass a content type")
     with (
         Broker(prefer=kind) as broker,
         client(broker.port, protocol) as (subscriber, received),
