@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -18,6 +20,15 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+
+    @app.callback()
+    def _options(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="print and end")
+        ] = False,
+    ) -> None:
+        del version
+
     app.command("init")(init.init)
     app.command("check")(check.check)
     app.add_typer(run.app, name="run")
@@ -42,6 +53,12 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
     else:
         app.command("demo")(_placeholder("One emulated sweep to the surge and the cut, in half a minute."))
     return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tipguard {importlib.metadata.version('tipguard')}")
+        raise typer.Exit
 
 
 def _safe_off_help() -> None:

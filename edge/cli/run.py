@@ -113,8 +113,8 @@ def in_words(run: dict[str, Any]) -> list[str]:
         return [f"run {run.get('uid')}: {run.get('status')}: {run.get('reason')}"]
     results = run.get("results") or {}
     triggers = results.get("triggers", [])
-    lines = [f"run {run.get('uid')}: completed, {results.get('cycles_done')} cycle(s), {len(triggers)} trigger(s)"]
-    return lines + [trigger_in_words(trigger) for trigger in triggers]
+    count = f"{results.get('cycles_done')} cycle(s), {results.get('triggers_found')} trigger(s)"
+    return [f"run {run.get('uid')}: completed, {count}"] + [trigger_in_words(trigger) for trigger in triggers]
 
 
 def trigger_in_words(trigger: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import collections
 import dataclasses
 from typing import Any, Final
 
-from edge.clock import Clock
+from edge.clock import Clock, TimerHandle
 from edge.config import Config
 from edge.controller.cutting import CutRecord, Cutter
 from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror
@@ -68,7 +68,8 @@ class Engine:
         self._step: asyncio.Future[Outcome] | None = None
         self._samples: collections.deque[Sample] = collections.deque(maxlen=MAX_STEP_SAMPLES)
         self._levels: tuple[float, ...] = ()
-        self._messages: list[bytes] = []
+        self._message = b""
+        self._pause: TimerHandle | None = None
         self._at = 0
         self._dwell_ns = 0
         self._level_sent_ns = 0
@@ -179,6 +180,7 @@ class Engine:
 
     def _plan_exchanges(self) -> None:
         self._read_ns = int(self.smu.exchange_s(self.smu.read_message) * 1e9)
+        self._level_deadline_ns = self._deadline_ns(self.smu.level_message(-10.0))
         self._read_deadline_ns = self._deadline_ns(self.smu.read_message)
         self._check_deadline_ns = self._deadline_ns(self.smu.check_message)
 
@@ -189,6 +191,11 @@ class Engine:
         """Return the time from a surge to 0 V, before a profile exists: one sample, the line on the wire, 7-10 ms."""
         level = self.smu.level_message(-10.0)
         return self.smu.exchange_s(level) + self.smu.exchange_s(level) - self.smu.exchange_s(self.smu.read_message)
+
+    def release_panel(self) -> None:
+        """Unlock panel and display; only with the output verified off and nobody asking."""
+        if self.state in (State.SAFE, State.TRIPPED) and self._link.lost is None and not self._link.outstanding:
+            self._link.write(self.smu.release_message)
 
     def disarm(self) -> None:
         """ARMED -> SAFE; nothing was energised."""
@@ -259,11 +266,8 @@ class Engine:
         """Set each level for ``dwell_s``, reading at least once at each; returns at the end or after a verified cut."""
         self._require(State.ENERGISED)
         self._levels = levels_v
-        self._messages = [self.smu.level_message(level) for level in levels_v]
-        longest = max(self._messages, key=len)
-        if len(longest) > commands.MAX_ENERGISED_BYTES:
-            raise InstrumentError(f"a message of {len(longest)} bytes is too long while energised: {longest!r}")
-        self._level_deadline_ns = self._deadline_ns(longest)
+        # Messages are made one ahead, never all at once: 100 ms of work here would look like a hang to the keeper.
+        self._message = self._level_message(0)
         self._dwell_ns = int(dwell_s * 1e9)
         self._at = -1
         self._samples.clear()
@@ -271,14 +275,24 @@ class Engine:
         self._next_level(self._clock.now_ns())
         return await self._step
 
+    def _level_message(self, at: int) -> bytes:
+        if at >= len(self._levels):
+            return b""
+        message = self.smu.level_message(self._levels[at])
+        if len(message) > commands.MAX_ENERGISED_BYTES:
+            raise InstrumentError(f"a message of {len(message)} bytes is too long while energised: {message!r}")
+        return message
+
     def _next_level(self, now_ns: int) -> None:
         self._at += 1
-        if self._at >= len(self._messages):
+        message = self._message
+        if not message:
             self._finish(Outcome(samples=tuple(self._samples)))
             return
         self._bias_v = self._levels[self._at]
         self._level_sent_ns = now_ns
-        self._link.ask(self._messages[self._at], self._on_reading, now_ns + self._level_deadline_ns)
+        self._link.ask(message, self._on_reading, now_ns + self._level_deadline_ns)
+        self._message = self._level_message(self._at + 1)
 
     def _on_reading(self, line: bytes, t_ns: int) -> None:
         sample = self.smu.sample(line, t_ns, self._bias_v, self.guard.phase)
@@ -306,10 +320,11 @@ class Engine:
         elif left_ns >= self._read_ns:
             self._link.ask(self.smu.read_message, self._on_reading, now_ns + self._read_deadline_ns)
         else:
-            self._clock.call_at(now_ns + left_ns, self._resume)
+            self._pause = self._clock.call_at(now_ns + left_ns, self._resume)
 
     def _resume(self) -> None:
-        if self.state is State.ENERGISED and not self._link.outstanding and self._step is not None:
+        self._pause = None
+        if self.state is State.ENERGISED:
             self._next_level(self._clock.now_ns())
 
     def _on_check(self, line: bytes, t_ns: int) -> None:
@@ -323,6 +338,10 @@ class Engine:
             self._trip(Verdict.UNPARSABLE, t_ns)
 
     def _finish(self, outcome: Outcome) -> None:
+        # A pause that a cut interrupted must not step the next ramp.
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         step, self._step = self._step, None
         if step is not None and not step.done():
             step.set_result(outcome)

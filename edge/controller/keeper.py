@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import secrets
 import select
@@ -46,7 +47,15 @@ EXIT_UNVERIFIED: Final = 4
 
 
 def _say(text: str) -> None:
-    print(f"tipguard keeper: {text}", file=sys.stderr, flush=True)
+    """Log one line: JSON under systemd, as the worker's, else plain."""
+    if "JOURNAL_STREAM" in os.environ or "INVOCATION_ID" in os.environ:
+        text = json.dumps({"event": text, "logger": "keeper", "level": "warning"})
+    else:
+        text = f"tipguard keeper: {text}"
+    # A supervisor that went away, or a terminal under Ctrl-S, must not keep us from cutting.
+    with contextlib.suppress(OSError):
+        if select.select([], [sys.stderr], [], 0)[1]:
+            print(text, file=sys.stderr, flush=True)
 
 
 class Keeper:

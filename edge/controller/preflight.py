@@ -33,6 +33,12 @@ def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
             "until then plans run on `tipguard hil smu` only",
             reason="not_commissioned",
         )
+    if config.rig.kind != "tip":
+        # Output on at 0 V would short a charged cell; experiments for cells source current.
+        raise PlanRefusedError(
+            f"{plan.name}: is for a tip, rig.kind is {config.rig.kind!r}; experiments for cells come later",
+            reason="rig_kind",
+        )
     if plan.v_max_v > limits.voltage_v:
         raise PlanRefusedError(
             f"{plan.name}: {plan.v_max_v:g} V is above limits.voltage_v = {limits.voltage_v:g} V; lower the plan, or "

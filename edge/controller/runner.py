@@ -19,7 +19,8 @@ from edge.samples import Phase
 
 RING_WAIT_AT: Final = 0.80
 RING_ALARM_AT: Final = 0.50
-PROGRESS_NS: Final = 500_000_000
+LEAST_DECLARED_V: Final = 0.1
+"""Reads at up to 0.1 V belong to every plan, whatever its sweep."""
 
 
 class _StoppedError(TipguardError):
@@ -193,8 +194,10 @@ class Runner:
                 reason="rearms",
             )
         plan_v_max = float((self.run or {}).get("parameters", {}).get("v_max_v", 0.0))
-        if v_max_v > self._config.limits.voltage_v or v_max_v > max(plan_v_max, 0.1):
-            raise PlanRefusedError(f"the plan asks for {v_max_v:g} V, more than it declared", reason="undeclared_bias")
+        if not v_max_v <= min(self._config.limits.voltage_v, max(plan_v_max, LEAST_DECLARED_V)):
+            raise PlanRefusedError(
+                f"the plan asks for {v_max_v!r} V, it declared {plan_v_max:g} V", reason="undeclared_bias"
+            )
         await self._wait_for_ring()
         await self._engine.arm(phase, v_max_v)
 
@@ -211,9 +214,13 @@ class Runner:
 
     async def _ramp(self, levels_v: tuple[float, ...], dwell_s: float) -> Outcome:
         declared = float((self.run or {}).get("parameters", {}).get("v_max_v", 0.0))
-        worst = max((abs(level) for level in levels_v), default=0.0)
-        if worst > max(declared, 0.1) + 1e-9:
-            raise PlanRefusedError(f"the plan asks for {worst:g} V, more than it declared", reason="undeclared_bias")
+        bound = max(declared, LEAST_DECLARED_V) + 1e-9
+        for level in levels_v:
+            # Written so that a NaN is refused too.
+            if not abs(level) <= bound:
+                raise PlanRefusedError(
+                    f"the plan asks for {level!r} V, it declared {declared:g} V", reason="undeclared_bias"
+                )
         return await self._engine.ramp(levels_v, dwell_s)
 
     def _progress(self, done: float | None, text: str) -> None:

@@ -11,11 +11,12 @@ import contextlib
 import gc
 import importlib.metadata
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -113,7 +114,9 @@ class Worker:
             self.notes.append(note)
 
     def _log_notices(self) -> None:
-        while self.engine.report.notices:
+        # A terminal under Ctrl-S, or a journal that stalls, must not hold up a cut: nothing is written while the
+        # output may be on, nor where it would block.
+        while self.engine.report.notices and not self.guard.machine.output_may_be_on and _writable(sys.stderr):
             what, data = self.engine.report.notices.popleft()
             self._log.warning(what, **data)
 
@@ -175,10 +178,19 @@ class Worker:
         self.runner.stop(by=by, verdict=verdict)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.engine.until_off(), SHUTDOWN_S)
+        self.engine.release_panel()
         self.recorder.close_frame()
         self.recorder.tick(self.clock.now_ns())
         self._log_notices()
         return self.engine.state in (State.SAFE, State.ARMED, State.TRIPPED)
+
+
+def _writable(stream: TextIO) -> bool:
+    try:
+        return bool(select.select([], [stream], [], 0)[1])
+    except (OSError, ValueError):
+        # Closed, or not a descriptor (a test's capture): writing does not block either way.
+        return True
 
 
 async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config) -> int:

@@ -6,6 +6,7 @@ formed is measured on its own range. By default the plan then ends: another cycl
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import math
@@ -17,6 +18,8 @@ from edge.experiments.steps import Arm, End, Energise, Outcome, Program, Progres
 from edge.samples import UNTRUSTED, Phase
 
 MAX_LEVELS: Final = 200_000
+MAX_LISTED: Final = 100
+"""Triggers listed in a run's results: the last ones. All of them are in the event stream."""
 BACK_SCAN_V: Final = 0.020
 BACK_SCAN_POINTS: Final = 9
 _BACK_SCAN_DWELL_S: Final = 0.05
@@ -100,8 +103,9 @@ class IvPlan:
     def program(self) -> Program:
         """See Plan."""
         levels = self.levels_v()
-        triggers: list[dict[str, Any]] = []
-        done = 0
+        # The events are in their own stream; a run document must stay small however many cycles there are.
+        triggers: collections.deque[dict[str, Any]] = collections.deque(maxlen=MAX_LISTED)
+        found = done = 0
         for cycle in range(self.cycles):
             yield Progress(cycle / self.cycles, f"cycle {cycle + 1} of {self.cycles}: 0 -> {self.to_v:g} V -> 0")
             yield Arm(Phase.SEEK, self.v_max_v)
@@ -116,9 +120,10 @@ class IvPlan:
                 yield Progress((cycle + 0.9) / self.cycles, f"{outcome.verdict}: cut verified; reading what formed")
                 trigger["lrs"] = yield from back_scan()
             triggers.append(trigger)
+            found += 1
             if self.on_trigger == "stop":
                 break
-        return {"cycles_done": done, "triggers": triggers}
+        return {"cycles_done": done, "triggers_found": found, "triggers": list(triggers)}
 
 
 def back_scan() -> Program:

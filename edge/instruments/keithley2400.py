@@ -49,6 +49,7 @@ class Keithley2400:
     read_message = commands.READ
     output_on_message = commands.OUTPUT_ON
     check_message = commands.CHECK
+    release_message = commands.RELEASE_PANEL
 
     def __init__(self, link: Link, config: Config) -> None:
         """Bind to a link; sends nothing."""

@@ -65,6 +65,8 @@ class Smu(Protocol):
     read_message: bytes
     output_on_message: bytes
     check_message: bytes
+    release_message: bytes
+    """Gives the panel back when the controller ends; changes no output."""
 
     def sample(self, line: bytes, t_rx_ns: int, bias_v: float, phase: int) -> Sample:
         """Turn a reply line into a sample; never raises: what cannot be trusted is a flag."""

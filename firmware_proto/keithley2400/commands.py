@@ -30,6 +30,8 @@ CHECK: Final = b":SENS:CURR:PROT?;RANG?;:OUTP:SMOD?\n"
 IDENTIFY: Final = b"*IDN?\n"
 OUTPUT_QUERY: Final = b":OUTP?\n"
 ERROR_QUERY: Final = b":SYST:ERR?\n"
+RELEASE_PANEL: Final = b":DISP:ENAB ON\n:SYST:RWL OFF\n:SYST:LOC\n"
+"""Display and keys back to the person at the panel; changes no output."""
 
 _LEVEL_STEP = decimal.Decimal("0.0001")
 _LIMIT_STEP = decimal.Decimal("0.000000001")

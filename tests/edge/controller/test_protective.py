@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from edge.config import Config
 from edge.controller import engine as engine_module
 from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror
 from edge.errors import BusyError, PlanRefusedError, WrongInstrumentError
@@ -533,7 +535,7 @@ def test_ohmic_cycles_complete_without_a_trigger(tmp_path: Path) -> None:
         bench.start(IvPlan(to_v=-0.1, step_v=0.005, cycles=3))
         run = await bench.ended()
         assert run["status"] == "completed"
-        assert run["results"] == {"cycles_done": 3, "triggers": []}
+        assert run["results"] == {"cycles_done": 3, "triggers_found": 0, "triggers": []}
         samples = bench.rig.samples()
         assert len(samples) >= 3 * 41
         for sample in samples:
@@ -570,24 +572,6 @@ def test_a_filling_ring_makes_the_plan_wait_and_at_last_trips(
     on_bench(tmp_path, test)
 
 
-def test_a_plan_that_asks_for_more_than_it_declared_is_refused_at_the_step(tmp_path: Path) -> None:
-    class Liar(IvPlan):
-        __slots__ = ()
-
-        def levels_v(self) -> tuple[float, ...]:
-            return (0.0, -0.9, 0.0)
-
-    async def test(bench: Bench) -> None:
-        bench.start(Liar(to_v=-0.2))
-        run = await bench.ended()
-        assert run["status"] in ("failed", "tripped")
-        await bench.engine.until_off()
-        assert_off(bench)
-        assert bench.truth.events("live") == []
-
-    on_bench(tmp_path, test)
-
-
 def test_a_plan_whose_code_breaks_leaves_nothing_energised(tmp_path: Path) -> None:
     class Broken(IvPlan):
         __slots__ = ()
@@ -608,6 +592,97 @@ def test_a_plan_whose_code_breaks_leaves_nothing_energised(tmp_path: Path) -> No
         assert (bench.rig.worker.runner.run or {})["status"] == "failed"
 
     on_bench(tmp_path, test)
+
+
+def test_a_pause_cut_short_does_not_step_a_later_run(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        # Each level of the first run lasts 4.003 s: readings, then a pause of a few ms that a stop can hit.
+        bench.start(IvPlan(to_v=-0.1, step_v=0.05, dwell_s=4.003, back_scan=False))
+        await bench.until(lambda: bench.engine._pause is not None)
+        bench.rig.worker.runner.stop(by="test")
+        await bench.ended()
+        assert bench.engine._pause is None
+        bench.engine.rearm(by="test")
+        bench.rig.records()
+        bench.start(IvPlan(to_v=-0.1, step_v=0.01, dwell_s=0.02, back_scan=False))
+        assert (await bench.ended())["status"] == "completed"
+        assert len({round(s.bias_v, 6) for s in bench.rig.samples()}) == 11
+
+    on_bench(tmp_path, test)
+
+
+def test_a_plan_of_many_levels_never_holds_the_loop(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start(IvPlan(to_v=-1.0, step_v=1e-4, dwell_s=0.001, back_scan=False))
+        await bench.until(lambda: bench.rig.page.energised)
+        longest = 0.0
+        # Wall time between two turns of the virtual clock, over the first readings: far below the keeper's 100 ms.
+        for _ in range(200):
+            began = time.perf_counter()
+            await bench.clock.sleep_until(bench.clock.now_ns() + MS)
+            longest = max(longest, time.perf_counter() - began)
+        assert longest < 0.050
+        bench.rig.worker.runner.stop(by="test")
+        await bench.ended()
+
+    on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize("level", [-0.9, float("nan"), float("inf")])
+def test_a_level_that_was_not_declared_is_refused_at_the_step(tmp_path: Path, level: float) -> None:
+    class Liar(IvPlan):
+        __slots__ = ()
+
+        def levels_v(self) -> tuple[float, ...]:
+            return (0.0, level, 0.0)
+
+    async def test(bench: Bench) -> None:
+        bench.start(Liar(to_v=-0.2))
+        run = await bench.ended()
+        assert run["status"] == "failed"
+        assert "declared" in str(run["reason"])
+        await bench.engine.until_off()
+        assert_off(bench)
+        assert bench.truth.events("live") == []
+
+    on_bench(tmp_path, test)
+
+
+def test_the_panel_is_given_back_when_the_controller_ends(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start(IvPlan(to_v=-0.1, step_v=0.02, back_scan=False))
+        await bench.ended()
+        written: list[bytes] = []
+
+        def note(_n: int, data: bytes) -> bytes:
+            written.append(data)
+            return data
+
+        bench.rig.line.tamper(note)
+        assert await bench.rig.worker.shut_down(Verdict.SHUTDOWN, by="test")
+        assert b":SYST:LOC" in b"".join(written)
+        assert b":OUTP ON" not in b"".join(written)
+        await bench.clock.sleep_until(bench.clock.now_ns() + 100 * MS)
+        assert bench.rig.device.error_queue == ()
+        assert_off(bench)
+
+    on_bench(tmp_path, test)
+
+
+def test_a_plan_for_a_tip_is_refused_on_a_cell(tmp_path: Path) -> None:
+    cell = Config.model_validate(
+        {
+            "rig": {"id": "cell", "kind": "cell", "series_resistor_ohm": 1000.0},
+            "ports": {"smu": {"path": "memory"}},
+            "smu": {"serial_number": "1304207"},
+        }
+    )
+
+    async def test(bench: Bench) -> None:
+        with pytest.raises(PlanRefusedError, match="cell"):
+            bench.start()
+
+    on_bench(tmp_path, test, config=cell)
 
 
 def test_real_hardware_without_a_profile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
