@@ -30,7 +30,12 @@ TRIES = 10
 BUSY_CORE = max(os.sched_getaffinity(0))
 OTHER_CORE = min(os.sched_getaffinity(0))
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(900 if LONG else 120)]
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.timeout(900 if LONG else 120),
+    # The same tests in both suites, with more moments in the long one.
+    *([pytest.mark.long] if LONG else []),
+]
 
 
 @contextlib.contextmanager

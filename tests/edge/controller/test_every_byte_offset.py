@@ -30,7 +30,8 @@ from hil.virtual import VirtualClock, run_virtual
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 SERIES_OHM = 10_000.0
 PLAN = IvPlan(to_v=-10.0, step_v=0.5, dwell_s=0.001, back_scan=False)
-pytestmark = pytest.mark.timeout(600)
+# The same tests in both suites; every offset of the set-up in the long one.
+pytestmark = [pytest.mark.timeout(600), *([pytest.mark.long] if LONG else [])]
 
 
 @dataclasses.dataclass(frozen=True)
