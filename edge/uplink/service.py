@@ -7,8 +7,9 @@ reads the rest of the ring again and sends the same frames, under the same numbe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 import structlog
 
@@ -22,15 +23,20 @@ from edge.uplink.settings import UplinkSettings
 from edge.uplink.source import Source
 from edge.uplink.window import Window
 
-WorkerStatus = Callable[[], dict[str, Any] | None]
-"""What the worker is doing: a map with ``state`` and more, {} when nothing is known, None only when its process is
-known to have ended (the open frame is closed then, so a guess would lose samples)."""
+Answer = dict[str, Any] | None
+WorkerStatus = Callable[[], Answer] | Callable[[], Awaitable[Answer]]
+"""What the worker is doing: a map with ``state`` and more, {} when nothing is known, None when it does not answer.
+
+A plain function is called in a thread: it may take its time.
+"""
 
 _BATCH: Final = 512
 _RING_CHECK_NS: Final = 500_000_000
+_GONE_NS: Final = 3_000_000_000
+"""A worker closes its frame after 1 s. One that neither answers nor has written for so long will not any more."""
 
 
-def _nothing_known() -> dict[str, Any] | None:
+async def _nothing_known() -> Answer:
     return {}
 
 
@@ -86,7 +92,8 @@ class _Uplink:
             log=self._log,
         )
         self._connection: Connection | None = None
-        self._worker = worker_status()
+        self._worker: Answer = {}
+        self._last_record_ns = 0
         self._online = True
         self._announced: object = None
         self._next_ring_ns = 0
@@ -100,7 +107,7 @@ class _Uplink:
             ring=str(self._settings.ring_path),
         )
         async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(self._watch_stop())
+            helpers = [group.create_task(self._watch_stop()), group.create_task(self._ask_worker())]
             group.create_task(self._keeper.run())
             try:
                 while not self._stop.is_set():
@@ -108,13 +115,23 @@ class _Uplink:
                 await self._flush()
             finally:
                 self._keeper.end()
-                watcher.cancel()
+                for helper in helpers:
+                    helper.cancel()
         self._source.close()
         self._log.info("uplink stopped", waiting=self._window.waiting)
 
     async def _watch_stop(self) -> None:
         await self._stop.wait()
         self._wake.set()
+
+    async def _ask_worker(self) -> None:
+        ask = self._worker_status
+        while True:
+            if inspect.iscoroutinefunction(ask):
+                self._worker = await ask()
+            else:
+                self._worker = await asyncio.to_thread(cast("Callable[[], Answer]", ask))
+            await self._clock.sleep_until(self._clock.now_ns() + int(1e9 / self._settings.live_hz))
 
     def _attach(self, connection: Connection) -> None:
         self._connection = connection
@@ -139,7 +156,7 @@ class _Uplink:
                 self._queue(self._assembler.close())
                 if not self._window.holds_frames:
                     self._source.switch()
-        busy = self._drain()
+        busy = self._drain(now_ns)
         self._window.send()
         floor = self._window.floor(self._source.cursor)
         opened = self._assembler.open_start
@@ -173,16 +190,16 @@ class _Uplink:
             self._window.send()
             await self._rest(busy=False)
 
-    def _drain(self) -> bool:
+    def _drain(self, now_ns: int) -> bool:
         for _ in range(_BATCH):
             if not self._window.room:
                 return False
             record = self._source.read()
             if record is None:
-                if self._worker is None:
-                    # Its process had ended before this read, so all it ever wrote is read.
+                if self._worker is None and now_ns - self._last_record_ns > _GONE_NS:
                     self._queue(self._assembler.close())
                 return False
+            self._last_record_ns = now_ns
             self._queue(self._assembler.feed(record))
         return True
 
@@ -201,7 +218,6 @@ class _Uplink:
         if now_ns < self._next_live_ns:
             return
         self._next_live_ns = now_ns + int(1e9 / self._settings.live_hz)
-        self._worker = self._worker_status()
         if self._connection is None:
             return
         if now_ns >= self._next_status_ns or self._condition() != self._announced:

@@ -284,6 +284,22 @@ async def test_the_five_lines_of_the_page_work(rig: Rig, broker: Broker) -> None
     assert reader.returncode == 0
 
 
+async def test_a_worker_that_is_slow_to_answer_holds_nothing_up(rig: Rig, broker: Broker) -> None:
+    answer = threading.Event()
+
+    def slow() -> dict[str, Any]:
+        answer.wait(WAIT_S)
+        return {"state": "TRIPPED"}
+
+    with Collector(broker.port) as collector:
+        async with running(rig.settings(broker.port), worker_status=slow):
+            rig.sample(100)
+            await collector.until(lambda: collector.sample_count() == 100)
+            assert collector.last_status()["worker"] == {}
+            answer.set()
+            await collector.until(lambda: collector.last_status()["worker"] == {"state": "TRIPPED"})
+
+
 async def test_status_is_retained_for_who_comes_later(rig: Rig, broker: Broker) -> None:
     with Collector(broker.port, "tipguard/rig-1/status") as early:
         async with running(rig.settings(broker.port)):

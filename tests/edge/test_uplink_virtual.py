@@ -29,10 +29,7 @@ def a_sample(number: int = 0) -> Sample:
 
 
 def strict(payload: bytes) -> Any:  # noqa: ANN401 - JSON is anything
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(payload, parse_constant=refuse)
+    return json.loads(payload, parse_constant=pytest.fail)
 
 
 class FakeBroker:
@@ -116,12 +113,15 @@ class Scene:
             run_uplink(
                 UplinkSettings("rig-1", self.path, **changes),
                 stop=self.stop,
-                worker_status=lambda: self.worker,
+                worker_status=self.ask,
                 clock=self.clock,
                 connector=self.broker.connect,
                 utc=lambda: UTC,
             )
         )
+
+    async def ask(self) -> dict[str, Any] | None:
+        return self.worker
 
     def write(self, count: int, *, epoch: int = 1) -> None:
         """Write ``count`` whole frames of two samples."""
@@ -173,14 +173,15 @@ def test_frames_go_out_in_order_within_the_window_and_are_released(tmp_path: Pat
     assert "kept only in the ring" in logs[0]["event"]
 
 
-def test_a_broker_that_takes_fewer_gets_fewer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_broker_that_takes_fewer_gets_fewer(tmp_path: Path, window: int) -> None:
     async def story(scene: Scene) -> None:
-        scene.broker.window = 3
+        scene.broker.window = window
         scene.write(50)
         scene.start()
         await scene.wait(2)
         assert scene.broker.numbers() == list(range(50))
-        assert scene.broker.most_under_way == 3
+        assert scene.broker.most_under_way == window
         await scene.end()
 
     play(tmp_path, story)
@@ -303,7 +304,7 @@ def test_a_broker_that_closes_on_a_denied_publish_does_not_hide_which(tmp_path: 
         scene.broker.reason = deny_and_close
         scene.write(30)
         scene.writer.write(Kind.EVENT, 1, 0, msgpack.packb({"verdict": "STALE"}))
-        scene.start(backoff_max_s=0.25)
+        scene.start(backoff_max_s=0.25, poll_s=0.5)
         await scene.wait(60)
         attempts = len(scene.broker.attempts)
         # json/status, live: once each. samples: at growing pauses, the last ones 30 s apart.
@@ -340,7 +341,7 @@ def test_an_absent_broker_is_said_once_and_tried_ever_less_often(tmp_path: Path)
     async def story(scene: Scene) -> None:
         scene.broker.up = False
         scene.write(3)
-        scene.start(host="broker.lab", port=1884)
+        scene.start(host="broker.lab", port=1884, poll_s=0.5)
         await scene.wait(300)
         gaps = [b - a for a, b in zip(scene.broker.attempts, scene.broker.attempts[1:], strict=False)]
         assert 29 < len(gaps) < 70
@@ -401,10 +402,8 @@ def test_status_is_retained_says_what_changed_and_goodbye(tmp_path: Path) -> Non
         await scene.wait(1)
         await scene.end()
         documents_sent = [strict(payload) for payload in scene.broker.on("status")]
-        assert [(d["online"], (d["worker"] or {}).get("state")) for d in documents_sent][:2] == [
-            (True, "SAFE"),
-            (True, "ENERGISED"),
-        ]
+        states = dict.fromkeys(d["worker"].get("state") for d in documents_sent[:-1])
+        assert [state for state in states if state] == ["SAFE", "ENERGISED"]
         assert (documents_sent[-2]["epoch"], documents_sent[-2]["prev_epoch"]) == (f"{8:016x}", f"{7:016x}")
         last = documents_sent[-1]
         assert (last["online"], last["cause"], last["worker"], last["uplink"]) == (False, "stopped", None, None)
@@ -469,6 +468,22 @@ def test_the_open_frame_goes_out_when_the_worker_is_gone(tmp_path: Path) -> None
     play(tmp_path, story)
 
 
+def test_a_worker_that_only_does_not_answer_keeps_its_frame(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.worker = None
+        scene.start()
+        for index in range(12):
+            scene.writer.write_sample(1, 0, index, 0, a_sample(index))
+            await scene.wait(2.5)
+        assert scene.broker.numbers() == []
+        scene.writer.write(Kind.FRAME_CLOSE, 1, 0, b"")
+        await scene.wait(1)
+        assert [decode_frame(payload).n for payload in scene.broker.on("samples")] == [12]
+        await scene.end()
+
+    play(tmp_path, story)
+
+
 def test_a_stop_waits_for_what_is_under_way_and_no_longer(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         scene.start()
@@ -481,28 +496,18 @@ def test_a_stop_waits_for_what_is_under_way_and_no_longer(tmp_path: Path) -> Non
     play(tmp_path, story)
 
 
-def test_a_stop_with_a_mute_broker_takes_two_seconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("up", [True, False])
+def test_a_stop_waits_two_seconds_for_a_mute_broker_and_not_for_an_absent_one(tmp_path: Path, up: bool) -> None:
     async def story(scene: Scene) -> None:
+        scene.broker.up = up
         scene.start()
-        await scene.wait(1)
+        await scene.wait(60)
         scene.broker.answers = False
         scene.write(1)
         before = scene.clock.now_ns()
         await scene.end()
-        assert 2 * SECOND <= scene.clock.now_ns() - before < 2.2 * SECOND
+        assert 2 * up <= (scene.clock.now_ns() - before) / SECOND < 2 * up + 0.2
         assert scene.writer.used_fraction > 0
-
-    play(tmp_path, story)
-
-
-def test_a_stop_without_a_broker_is_immediate(tmp_path: Path) -> None:
-    async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start()
-        await scene.wait(60)
-        before = scene.clock.now_ns()
-        await scene.end()
-        assert scene.clock.now_ns() - before < SECOND // 10
 
     play(tmp_path, story)
 
