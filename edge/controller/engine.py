@@ -289,7 +289,7 @@ class Engine:
         if not message:
             self._finish(Outcome(samples=tuple(self._samples)))
             return
-        self._bias_v = self._levels[self._at]
+        self._bias_v = self.smu.programmed_v(self._levels[self._at])
         self._level_sent_ns = now_ns
         self._link.ask(message, self._on_reading, now_ns + self._level_deadline_ns)
         self._message = self._level_message(self._at + 1)

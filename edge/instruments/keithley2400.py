@@ -176,6 +176,10 @@ class Keithley2400:
         """See Smu."""
         return commands.level_and_read(bias_v * self._sign)
 
+    def programmed_v(self, bias_v: float) -> float:
+        """See Smu: steps of 0.1 mV, rounded towards zero."""
+        return float(commands.level(bias_v)) + 0.0
+
     def sample(self, line: bytes, t_rx_ns: int, bias_v: float, phase: int) -> Sample:
         """See Smu."""
         try:

@@ -62,6 +62,9 @@ class Smu(Protocol):
     def level_message(self, bias_v: float) -> bytes:
         """Return the bytes that set ``bias_v`` (tip against Li/Li+) and ask for one reading."""
 
+    def programmed_v(self, bias_v: float) -> float:
+        """Return the bias that :meth:`level_message` really sets: ``bias_v`` as far as the message can say it."""
+
     read_message: bytes
     output_on_message: bytes
     check_message: bytes

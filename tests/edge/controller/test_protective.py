@@ -695,3 +695,21 @@ def test_real_hardware_without_a_profile_is_refused(tmp_path: Path, monkeypatch:
         assert bench.truth.events("live") == []
 
     on_bench(tmp_path, test)
+
+
+def test_a_sample_carries_the_bias_that_was_sent(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        sent: list[float] = []
+
+        def note(_n: int, data: bytes) -> bytes:
+            if data.startswith(b":SOUR:VOLT ") and b"READ?" in data:
+                sent.append(float(data[11 : data.index(b";")]))
+            return data
+
+        bench.rig.line.tamper(note)
+        # A third of a volt in sevenths of 10 mV: no level is a whole number of 0.1 mV.
+        bench.start(IvPlan(to_v=-1 / 3, step_v=0.01 / 7 * 10, dwell_s=0.001, back_scan=False))
+        assert (await bench.ended())["status"] == "completed"
+        assert [s.bias_v for s in bench.rig.samples()] == sent
+
+    on_bench(tmp_path, test)
