@@ -14,6 +14,9 @@ from firmware_proto.scpi import LineSplitter, Overlong
 MAX_REPLY: Final = 512
 """Longest reply line in bytes; the longest legal one, an entry of the error queue, is under 250."""
 
+MAX_UNSENT: Final = 4096
+"""Bytes kept for a line that takes none: the size of a Linux tty's own buffer."""
+
 LineHandler = Callable[[bytes, int], None]
 """Gets a reply line without its terminator, and the time its last byte was seen."""
 
@@ -36,6 +39,7 @@ class Link:
         self.lost: LinkLostError | None = None
         self._splitter = LineSplitter(MAX_REPLY)
         self._handler: LineHandler | None = None
+        self._asked = 0
         self._unsent = b""
         self._waiting: asyncio.Future[bytes] | None = None
         self.deadline_ns = 0
@@ -63,11 +67,13 @@ class Link:
         if not data:
             return
         now_ns = self.clock.now_ns()
+        asked = self._asked
         for line in self._splitter.feed(data):
             handler = self._handler
             if isinstance(line, Overlong):
                 line = b"\xff" * 80  # noqa: PLW2901 - no reply parses from this: the asker judges it as garbage
-            if handler is None:
+            # What was here before a question was sent, is not its answer.
+            if handler is None or asked != self._asked:
                 self.on_stray(line, now_ns)
             else:
                 self._handler = None
@@ -83,9 +89,10 @@ class Link:
             self.on_lost(error)
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the line, in order, behind whatever it has not taken yet."""
+        """Hand bytes to the line, in order, behind whatever it has not taken yet; at MAX_UNSENT they are dropped."""
         if self._unsent:
-            data = self._unsent + data
+            # On a line that takes nothing only the rounds of a cut get that far, and they are all the same.
+            data = self._unsent + data if len(self._unsent) < MAX_UNSENT else self._unsent
         try:
             taken = self.transport.write(data)
         except LinkLostError as error:
@@ -100,13 +107,17 @@ class Link:
 
     def ask(self, message: bytes, handler: LineHandler, deadline_ns: int) -> None:
         """Send a question; ``handler`` gets its reply line. The caller watches ``deadline_ns``."""
-        if self._handler is not None:
-            raise InstrumentError(f"{self.transport.name}: a question was asked before the last one was answered")
+        self._refuse_second()
         self._handler = handler
+        self._asked += 1
         self.deadline_ns = deadline_ns
         # Set before the write: from the first byte on a reply may come (keeper: abort only if outstanding).
         self.on_outstanding(True)
         self.write(message)
+
+    def _refuse_second(self) -> None:
+        if self._handler is not None:
+            raise InstrumentError(f"{self.transport.name}: a question was asked before the last one was answered")
 
     def forget(self) -> None:
         """Stop waiting for the outstanding reply; if it still comes it is a stray."""
@@ -118,6 +129,8 @@ class Link:
         """Ask with the output off and wait; raise ReplyTimeoutError or LinkLostError."""
         if self.lost is not None:
             raise self.lost
+        # Before anything of the question that is being answered is touched.
+        self._refuse_second()
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         deadline_ns = self.clock.now_ns() + int(timeout_s * 1e9)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import selectors
 import stat
 import struct
@@ -168,9 +169,18 @@ class SerialTransport:
             return b""
         except OSError as error:
             raise self._lost(error) from error
-        if not data:
+        if not data and self._hung_up():
             raise self._lost(OSError(errno.EIO, "hung up"))
         return data
+
+    def _hung_up(self) -> bool:
+        """Tell a hang-up from "nothing there": with VMIN 0, which pyserial sets, a tty reads empty for both.
+
+        Nothing is there when another process was quicker, as ``safe-off`` may be.
+        """
+        poller = select.poll()
+        poller.register(self._fd, 0)
+        return bool(poller.poll(0))
 
     def write(self, data: bytes) -> int:
         """See Transport."""
