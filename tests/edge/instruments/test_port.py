@@ -191,7 +191,9 @@ def test_a_port_held_by_another_process_is_busy(pty: Pty) -> None:
         with pytest.raises(BusyError) as caught:
             OpenPort(pty.path, 57600)
         one_line(caught.value, f"port {pty.path} is held by another process", "fuser -v", "tipguard safe-off")
-        # The refusal kept nothing: neither a descriptor nor the lock.
+        # The refusal kept nothing, neither a descriptor (the fixture's is one) nor the lock.
+        links = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        assert links.count(pty.path) == 1
         holder.communicate("")
     OpenPort(pty.path, 57600).close()
 
