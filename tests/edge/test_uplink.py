@@ -485,6 +485,26 @@ async def test_a_denied_publish_is_a_fault_and_keeps_the_ring_until_it_is_allowe
 
 
 @needs_mosquitto
+async def test_a_broker_that_asks_for_a_smaller_window_gets_it(rig: Rig) -> None:
+    windows: list[int] = []
+
+    @contextlib.asynccontextmanager
+    async def noted(settings: UplinkSettings, will: Publication) -> AsyncIterator[Connection]:
+        async with connect(settings, will) as connection:
+            windows.append(connection.window)
+            yield connection
+
+    small = Broker(prefer="mosquitto", mosquitto_lines="max_inflight_messages 3")
+    with small as broker, Collector(broker.port) as collector, logged() as logs:
+        async with running(rig.settings(broker.port), connector=noted):
+            rig.sample(5000)
+            await collector.until(lambda: collector.sample_count() == 5000)
+    assert windows == [3]
+    assert in_order_and_whole(collector.frames(), 5000)
+    assert not any("lost" in entry["event"] for entry in logs.entries)
+
+
+@needs_mosquitto
 async def test_a_frame_larger_than_the_broker_takes_is_a_fault_not_a_lost_connection(rig: Rig) -> None:
     small = Broker(prefer="mosquitto", mosquitto_lines="max_packet_size 2000")
     with small as broker, Collector(broker.port) as collector, logged() as logs:
