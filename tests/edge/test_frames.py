@@ -256,14 +256,19 @@ def test_a_document_is_a_map_and_nothing_else(change: dict[str, Any]) -> None:
         decode_frame(msgpack.packb({**fields, **change}))
 
 
+@pytest.mark.parametrize("value", [msgpack.Timestamp(1), msgpack.ExtType(5, b""), msgpack.ExtType(5, b"four")])
+def test_extension_types_are_in_no_document(value: object) -> None:
+    fields = msgpack.unpackb(doc_frame("event", "r", 1, 0, {}, UTC))
+    with pytest.raises(FrameError, match="not one msgpack value"):
+        decode_frame(msgpack.packb({**fields, "doc": {"value": value}}))
+
+
 @pytest.mark.parametrize(
     "payload",
     [
         bytes(frames.MAX_FRAME_BYTES + 1),
         b"\x91" * 100_000,  # nested deeper than any stack
         b"\xdf\xff\xff\xff\xff",  # a map said to have 2**32 - 1 entries
-        msgpack.packb({"v": msgpack.Timestamp(1)}),
-        msgpack.packb({"v": msgpack.ExtType(5, b"")}),
         msgpack.packb({b"v": 1}),
         a_frame() + b"\xc0",
     ],
