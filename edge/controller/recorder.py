@@ -20,6 +20,7 @@ from edge.samples import Sample
 FRAME_SAMPLES: Final = 256
 FRAME_NS: Final = 1_000_000_000
 MAX_WAITING_DOCS: Final = 256
+STREAMS: Final = {Kind.EVENT: "events", Kind.RUN: "runs"}
 
 
 def new_id() -> int:
@@ -42,8 +43,9 @@ class Recorder:
         self._in_frame = 0
         self._frame_started_ns = 0
         self._hole_from: int | None = None
-        self._next_seq = {Kind.EVENT: 0, Kind.RUN: 0}
-        self._waiting: collections.deque[tuple[Kind, int, bytes]] = collections.deque(maxlen=MAX_WAITING_DOCS)
+        self._next_seq = {Kind.EVENT: 0, Kind.RUN: 0, Kind.TOMBSTONE: 0}
+        self._waiting: collections.deque[tuple[Kind, int, bytes]] = collections.deque()
+        self._lost_docs: dict[Kind, tuple[int, int]] = {}
         self._rig = rig
         self._put(
             Kind.EPOCH,
@@ -100,11 +102,18 @@ class Recorder:
             self.close_frame()
         while self._waiting and self._ring.write(self._waiting[0][0], self.epoch, *self._waiting[0][1:]):
             self._waiting.popleft()
+        if self._waiting:
+            return
+        # There is room again: say what is missing, also when no sample follows the hole.
+        if self._hole_from is not None:
+            self._declare_hole(self.samples)
+        for kind, (first, last) in self._lost_docs.items():
+            self._put_numbered(Kind.TOMBSTONE, _hole(STREAMS[kind], first, last))
+        self._lost_docs.clear()
 
     def _declare_hole(self, until: int) -> None:
-        hole = {"stream": "samples", "from": self._hole_from, "to": until - 1, "cause": "ring full"}
-        self._hole_from = None
-        self._put(Kind.TOMBSTONE, 0, hole)
+        first, self._hole_from = self._hole_from, None
+        self._put_numbered(Kind.TOMBSTONE, _hole("samples", first, until - 1))
 
     def event(self, doc: dict[str, Any]) -> None:
         """Record an event document."""
@@ -122,5 +131,15 @@ class Recorder:
 
     def _put(self, kind: Kind, seq: int, doc: dict[str, Any]) -> None:
         payload = msgpack.packb(doc)
-        if self._waiting or not self._ring.write(kind, self.epoch, seq, payload):
-            self._waiting.append((kind, seq, payload))
+        if not self._waiting and self._ring.write(kind, self.epoch, seq, payload):
+            return
+        if len(self._waiting) >= MAX_WAITING_DOCS:
+            # Bounded, and never silently: the oldest goes, and a tombstone will name it.
+            lost, lost_seq, _ = self._waiting.popleft()
+            if lost in STREAMS:
+                self._lost_docs[lost] = (self._lost_docs.get(lost, (lost_seq, 0))[0], lost_seq)
+        self._waiting.append((kind, seq, payload))
+
+
+def _hole(stream: str, first: int | None, last: int) -> dict[str, Any]:
+    return {"stream": stream, "from": first, "to": last, "cause": "ring full"}
