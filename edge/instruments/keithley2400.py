@@ -27,6 +27,8 @@ LEVEL_PROCESSING_S: Final = 0.010
 """``:SOUR:VOLT``: at most 7 ms with autorange off, 10 ms with it on (specifications, Rev. L)."""
 READ_PROCESSING_S: Final = 0.004
 """A single reading at 0.01 PLC, display and autozero off: 256 readings/s on the bus (specifications, Rev. L)."""
+SOURCE_DELAY_S: Final = 0.0005
+"""Between level and aperture, for the cable's charging current to pass; comes on top of the processing."""
 QUERY_PROCESSING_S: Final = 0.007
 _READ_REPLY_BYTES: Final = 28
 _CHECK_REPLY_BYTES: Final = 34
@@ -92,6 +94,7 @@ class Keithley2400:
             nplc=setup.nplc,
             autozero=setup.autozero,
             output_off=self._output_off,
+            source_delay_s=SOURCE_DELAY_S,
             rear_terminals=self._smu.terminals == "rear",
         )
         # In batches, each ended by a question: the size of the input buffer is not documented, and a refused command
@@ -168,7 +171,7 @@ class Keithley2400:
         it; a commissioned rig profile will narrow this.
         """
         self._aperture_s = setup.nplc / self._smu.line_frequency_hz * (3 if setup.autozero else 1)
-        inside_s = READ_PROCESSING_S + self._aperture_s
+        inside_s = READ_PROCESSING_S + SOURCE_DELAY_S + self._aperture_s
         self._to_middle_ns = int((_READ_REPLY_BYTES * self._byte_s + inside_s / 2) * 1e9)
         self._t_unc_ns = int((inside_s / 2 + self._byte_s) * 1e9)
 
@@ -224,7 +227,7 @@ class Keithley2400:
             # After HIMP the relay settles ~15 ms on the next ON (manual 13-10).
             return (len(message) + 2) * self._byte_s + QUERY_PROCESSING_S + 0.020
         level_s = 0.0 if message == self.read_message else LEVEL_PROCESSING_S
-        reading_s = READ_PROCESSING_S + self._aperture_s
+        reading_s = READ_PROCESSING_S + SOURCE_DELAY_S + self._aperture_s
         return (len(message) + _READ_REPLY_BYTES) * self._byte_s + level_s + reading_s
 
 
