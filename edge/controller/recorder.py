@@ -45,7 +45,9 @@ class Recorder:
         self._hole_from: int | None = None
         self._next_seq = {Kind.EVENT: 0, Kind.RUN: 0, Kind.TOMBSTONE: 0}
         self._waiting: collections.deque[tuple[Kind, int, bytes]] = collections.deque()
-        self._lost_docs: dict[Kind, tuple[int, int]] = {}
+        self._lost_docs: list[tuple[Kind, int, int]] = []
+        # The ring takes records up to a quarter of its size.
+        self._max_doc = ring.capacity_bytes // 4 - 64
         self._rig = rig
         self._put(
             Kind.EPOCH,
@@ -86,6 +88,8 @@ class Recorder:
         else:
             self.samples_lost += 1
             if self._hole_from is None:
+                # A frame numbers its samples from its first one on, so a hole ends it.
+                self.close_frame()
                 self._hole_from = index
 
     def close_frame(self) -> None:
@@ -107,9 +111,9 @@ class Recorder:
         # There is room again: say what is missing, also when no sample follows the hole.
         if self._hole_from is not None:
             self._declare_hole(self.samples)
-        for kind, (first, last) in self._lost_docs.items():
+        lost, self._lost_docs = self._lost_docs, []
+        for kind, first, last in lost:
             self._put_numbered(Kind.TOMBSTONE, _hole(STREAMS[kind], first, last))
-        self._lost_docs.clear()
 
     def _declare_hole(self, until: int) -> None:
         first, self._hole_from = self._hole_from, None
@@ -131,14 +135,31 @@ class Recorder:
 
     def _put(self, kind: Kind, seq: int, doc: dict[str, Any]) -> None:
         payload = msgpack.packb(doc)
+        if len(payload) > self._max_doc:
+            # A long waveform and a small ring: what fits goes out, and says so.
+            plain = {key: value for key, value in doc.items() if not isinstance(value, dict | list | tuple | bytes)}
+            payload = msgpack.packb({**plain, "shortened_from_bytes": len(payload)})
         if not self._waiting and self._ring.write(kind, self.epoch, seq, payload):
             return
         if len(self._waiting) >= MAX_WAITING_DOCS:
-            # Bounded, and never silently: the oldest goes, and a tombstone will name it.
-            lost, lost_seq, _ = self._waiting.popleft()
-            if lost in STREAMS:
-                self._lost_docs[lost] = (self._lost_docs.get(lost, (lost_seq, 0))[0], lost_seq)
+            self._drop_oldest()
         self._waiting.append((kind, seq, payload))
+
+    def _drop_oldest(self) -> None:
+        """Make room among the waiting documents, never silently: a tombstone will name what goes.
+
+        Tombstones and the epoch stay, being themselves what says that something is missing.
+        """
+        at = next((at for at, (kind, _, _) in enumerate(self._waiting) if kind in STREAMS), None)
+        if at is None:
+            return
+        kind, seq, _ = self._waiting[at]
+        del self._waiting[at]
+        for index, (other, first, last) in enumerate(self._lost_docs):
+            if other == kind and last == seq - 1:
+                self._lost_docs[index] = (kind, first, seq)
+                return
+        self._lost_docs.append((kind, seq, seq))
 
 
 def _hole(stream: str, first: int | None, last: int) -> dict[str, Any]:
