@@ -366,6 +366,30 @@ def test_documents_dropped_from_a_long_queue_are_declared(bench: Bench) -> None:
     assert len(sent[Kind.EVENT]) + len(sent[Kind.RUN]) >= MAX_WAITING_DOCS - 1
 
 
+def test_what_went_out_between_two_losses_is_not_declared_missing(bench: Bench) -> None:
+    fill_up(bench)
+    for n in range(MAX_WAITING_DOCS + 5):
+        bench.recorder.event({"n": n})
+    records = []
+    for _ in range(10):
+        record = bench.reader.read()
+        assert record is not None
+        records.append(record)
+    bench.reader.release()
+    bench.tick()
+    for n in range(20):
+        bench.recorder.event({"n": n})
+    for _ in range(3):
+        records += bench.drain()
+        bench.tick()
+    records += bench.drain()
+    sent = [record.seq for record in records if record.kind == Kind.EVENT]
+    holes = [(d["from"], d["to"]) for d in docs(records, Kind.TOMBSTONE) if d["stream"] == "events"]
+    assert len(holes) == 2
+    missing = [seq for first, last in holes for seq in range(first, last + 1)]
+    assert sorted(sent + missing) == list(range(MAX_WAITING_DOCS + 25))
+
+
 def test_a_tombstone_is_never_dropped_from_the_queue(bench: Bench) -> None:
     fill_up(bench)
     bench.tick()
