@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,8 @@ def draw(findings: IvFindings, truth: SetTruth | None, bench: str, folder: Path)
     """
     if not len(findings.search["bias_v"]):
         return []
+    # Its first picture on a host takes a few seconds longer, and it says so; we say "drawing" already.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     found = findings.set
     title = "No set in this sweep"
     if found is not None:

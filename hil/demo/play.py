@@ -128,7 +128,9 @@ def _run(rig: Rig, subscriber: Subscriber, parameters: Mapping[str, Any], story:
     rig.check()
     # Controller and uplink say their last words before anything is counted.
     rig.close()
-    subscriber.wait(lambda: len(subscriber.samples()["t_ns"]) >= recorded, ARRIVAL_S)
+    subscriber.wait(
+        lambda: len(subscriber.samples()["t_ns"]) >= recorded and subscriber.counts()["missing"] == 0, ARRIVAL_S
+    )
     try:
         findings = find_iv(subscriber, uid)
     except KeyError as error:

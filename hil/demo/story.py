@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from hil.demo.findings import IvFindings
 from hil.demo.truth import LABEL, SetTruth
 
 DEVICE: Final = "emulated Keithley 2400"
+NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 _STATE_STYLE: Final = {"ENERGISED": "yellow", "CUTTING": "red", "TRIPPED": "bold red"}
 Tell = Callable[[dict[str, Any], str], None]
 """Takes the latest live document and what is going on in a word or two; moves the bar."""
@@ -30,10 +32,10 @@ class Story:
         self._quiet = quiet
 
     def say(self, text: str, style: str = "") -> None:
-        """Print one paragraph."""
+        """Print one paragraph; lines end between words, never inside a quantity."""
         if not self._quiet:
-            # Words, not letters, go to the next line.
-            self._console.print(text, style=style, markup=False, soft_wrap=False)
+            lines = textwrap.fill(text, max(self._console.width, 40), break_long_words=False, break_on_hyphens=False)
+            self._console.print(lines, style=style, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[None]:
@@ -63,7 +65,8 @@ class Story:
                 bias, current = live.get("bias_v"), live.get("current_a")
                 if bias is None:
                     return
-                state = str(live.get("state") or "")
+                # At the start the uplink may not have asked the controller again yet.
+                state = str(live.get("state") or "").replace("UNKNOWN", "")
                 style = _STATE_STYLE.get(state, "green")
                 now = f"{si(bias, 'V'):>10} {si(current, 'A'):>9}  [{style}]{state}[/]"
                 done = abs(bias) if live.get("phase") == "SEEK" else None
@@ -93,9 +96,19 @@ class Story:
 
     def files(self, paths: list[Path], took_s: float) -> None:
         """Say where the pictures are."""
+        # Not wrapped: a path is to be copied.
         names = "  ".join(str(path) for path in paths)
         if not self._quiet:
-            self._console.print(f"{names}   ({took_s:.1f} s)", style="cyan", markup=False)
+            self._console.print(f"{names}   ({took_s:.1f} s)", style="cyan", markup=False, soft_wrap=True)
+
+
+def _whole(value: float | None, unit: str, digits: int = 3) -> str:
+    """Return a quantity that no line break divides."""
+    return si(value, unit, digits).replace(" ", NO_BREAK)
+
+
+def _whole_pm(value: float | None, half: float | None, unit: str) -> str:
+    return si_pm(value, half, unit).replace(" ", NO_BREAK)
 
 
 def in_words(findings: IvFindings) -> list[str]:
@@ -104,26 +117,26 @@ def in_words(findings: IvFindings) -> list[str]:
     if findings.status != "completed":
         return [f"The run ended early: {findings.reason or findings.status}."]
     if found is None:
-        return [f"The sweep to {si(findings.plan.get('to_v'), 'V', 2)} ended without a set."]
+        return [f"The sweep to {_whole(findings.plan.get('to_v'), 'V', 2)} ended without a set."]
     way = found.latency
-    rate = si(abs(findings.ramp_v_s), "V/s", 2)
+    rate = _whole(abs(findings.ramp_v_s), "V/s", 2)
     floor = findings.noise_floor_a
     hidden = found.before_a is not None and abs(found.before_a) < floor
-    before = f"below the noise floor ({si(floor, 'A', 2)})" if hidden else si(found.before_a, "A", 2)
+    before = f"below the noise floor ({_whole(floor, 'A', 2)})" if hidden else _whole(found.before_a, "A", 2)
     formed = (
-        f"At {si_pm(found.trigger_bias_v, found.trigger_half_v, 'V')}, {rate}, a lithium filament formed under the "
-        f"tip: from one reading to the next the current went from {before} to {si(found.set_current_a, 'A')}."
+        f"At {_whole_pm(found.trigger_bias_v, found.trigger_half_v, 'V')}, {rate}, a lithium filament formed under the "
+        f"tip: from one reading to the next the current went from {before} to {_whole(found.set_current_a, 'A')}."
     )
     cut = (
         f"tipguard cut the bias ({found.verdict} at {_ordinal(found.samples_to_verdict)} reading): decided "
-        f"{si(way.decide_s, 's', 2)} after the reading was complete, on the wire {si(way.write_s, 's', 2)} later, "
-        f"output verified off after {si(way.total_s, 's', 2)}."
+        f"{_whole(way.decide_s, 's', 2)} after the reading was complete, on the wire "
+        f"{_whole(way.write_s, 's', 2)} later, output verified off after {_whole(way.total_s, 's', 2)}."
     )
     words = [formed, cut]
     if findings.site_ohm is not None:
         words.append(
-            f"What formed conducts: {si(findings.site_ohm, 'Ω')}, read at ±20 mV, "
-            f"{si(findings.series_ohm, 'Ω', 2)} in series taken off."
+            f"What formed conducts: {_whole(findings.site_ohm, 'Ω')}, read at ±20 mV, "
+            f"{_whole(findings.series_ohm, 'Ω', 2)} in series taken off."
         )
     return words
 

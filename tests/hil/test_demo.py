@@ -334,7 +334,7 @@ def test_a_run_that_found_nothing_or_tripped_says_so() -> None:
         noise_floor_a=float("nan"),
         loop_ohm=None,
     )
-    assert in_words(found) == ["The sweep to -500 mV ended without a set."]
+    assert [" ".join(line.split()) for line in in_words(found)] == ["The sweep to -500 mV ended without a set."]
     tripped = dataclasses.replace(found, status="tripped", reason="tripped: STALE")
     assert in_words(tripped) == ["The run ended early: tripped: STALE."]
     json.dumps(tripped.document(), allow_nan=False)
