@@ -26,10 +26,10 @@ _BACK_SCAN_DWELL_S: Final = 0.05
 
 
 def _number(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise PlanRefusedError(f"iv: {name}: value {value!r}: expected a number", reason="bad_plan")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PlanRefusedError(f"iv: {name}: value {value!r:.80}: expected a number", reason="bad_plan")
     if not low <= value <= high:
-        raise PlanRefusedError(f"iv: {name}: value {value:g}: expected {low:g} to {high:g}", reason="bad_plan")
+        raise PlanRefusedError(f"iv: {name}: value {value!r:.80}: expected {low:g} to {high:g}", reason="bad_plan")
     return float(value)
 
 
@@ -59,7 +59,8 @@ class IvPlan:
         to_v = _number("to_v", self.to_v, -20.0, 20.0)
         step_v = _number("step_v", self.step_v, 1e-4, 1.0)
         _number("dwell_s", self.dwell_s, 1e-3, 3600.0)
-        if _number("cycles", self.cycles, 1, 10_000) != int(self.cycles):
+        _number("cycles", self.cycles, 1, 10_000)
+        if not isinstance(self.cycles, int):
             raise PlanRefusedError(
                 f"iv: cycles: value {self.cycles!r}: expected a whole number 1 to 10000", reason="bad_plan"
             )
@@ -67,6 +68,10 @@ class IvPlan:
             raise PlanRefusedError(
                 f"iv: on_trigger: value {self.on_trigger!r}: expected stop or continue", reason="bad_plan"
             )
+        for name in ("back_scan", "accept_clamp", "accept_unprotected_host"):
+            # Some texts and numbers count as true; none of them may switch a protection off.
+            if not isinstance(value := getattr(self, name), bool):
+                raise PlanRefusedError(f"iv: {name}: value {value!r:.80}: expected true or false", reason="bad_plan")
         if abs(to_v) < step_v:
             raise PlanRefusedError(
                 f"iv: to_v: value {to_v:g}: expected at least one step ({step_v:g} V) away from 0", reason="bad_plan"
@@ -84,8 +89,8 @@ class IvPlan:
 
     def levels_v(self) -> tuple[float, ...]:
         """Return one triangular cycle: 0 -> to_v -> 0, the turning point exactly, 0 at both ends."""
-        steps = max(1, round(abs(self.to_v) / self.step_v))
-        # Equal steps from end to end; a multiple of step_v would overshoot or miss the turning point.
+        # Equal steps from end to end, none above step_v; a multiple of it would overshoot or miss the turning point.
+        steps = math.ceil(abs(self.to_v) / self.step_v - 1e-9)
         # + 0.0: no -0.0 on the screen.
         up = [self.to_v * i / steps + 0.0 for i in range(steps)]
         return (*up, self.to_v, *reversed(up))
