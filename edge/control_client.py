@@ -26,9 +26,11 @@ class ControlClient:
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
+            # Some have no number: a path that is too long, for one.
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise BusyError(
-                f"no controller answers at {path} ({os.strerror(error.errno or 0)}); start it with "
-                "`tipguard serve CONFIG` or `tipguard controller CONFIG`"
+                f"no controller answers at {path} ({reason}); start it with `tipguard serve CONFIG` or "
+                "`tipguard controller CONFIG`"
             ) from error
 
     def call(self, verb: str, **args: Any) -> dict[str, Any]:  # noqa: ANN401 - checked at the other end
@@ -37,10 +39,15 @@ class ControlClient:
             self._socket.sendall(msgpack.packb({"v": VERSION, "verb": verb, "args": args}))
             reply = self._socket.recv(MAX_MESSAGE)
         except OSError as error:
+            # A reply that comes late must not be taken for that to the next question.
+            self.close()
             raise BusyError(f"the controller does not answer ({error}); is it restarting?") from error
         if not reply:
             raise BusyError("the controller closed the connection; is it restarting?")
-        answer = msgpack.unpackb(reply)
+        try:
+            answer = msgpack.unpackb(reply)
+        except (ValueError, msgpack.UnpackException) as error:
+            raise ConfigError("the controller's reply is not msgpack; are both of the same version?") from error
         if not isinstance(answer, dict):
             raise ConfigError("the controller's reply is not a map; are both of the same version?")
         return answer

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edge.errors import BusyError
+from edge.errors import BusyError, ConfigError
 
 SAFE_FILE = "safe.json"
 STATE_FILE = "state.json"
@@ -33,10 +33,27 @@ def base_dir() -> Path:
 
 
 def rig_dir(rig: str, *, create: bool = False) -> Path:
-    """Return a rig's run directory."""
-    path = base_dir() / rig
+    """Return a rig's run directory.
+
+    With ``create`` it is there afterwards, and this user's or root's; raises :class:`ConfigError` where it cannot be.
+    """
+    base = base_dir()
+    path = base / rig
     if create:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            # One by one: parents=True would leave the base open to everybody, and /dev/shm is.
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+            owners = {base.lstat().st_uid, path.lstat().st_uid}
+        except OSError as error:
+            raise ConfigError(
+                f"run directory {path}: {error.strerror}; set RUNTIME_DIRECTORY to a directory this user may write"
+            ) from error
+        # Root may use whose it likes; anybody else could be led into a directory that another user controls.
+        if os.getuid() != 0 and not owners <= {0, os.getuid()}:
+            raise ConfigError(
+                f"run directory {path}: belongs to another user; set RUNTIME_DIRECTORY to a directory of your own"
+            )
     return path
 
 
