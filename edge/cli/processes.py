@@ -22,6 +22,8 @@ def keeper_command(config: Config, path: str) -> list[str]:
     """Return the command line of a rig's keeper."""
     return [
         sys.executable,
+        # Never a secrets.py or select.py of the folder somebody stands in.
+        "-P",
         "-m",
         "edge.controller.keeper",
         "--config",
@@ -133,7 +135,7 @@ class Desk:
             signal.signal(number, self._on_signal)
         # Children in their own process groups: Ctrl-C reaches them once, through us, in order.
         controller = subprocess.Popen(keeper_command(self._config, self._path), process_group=0)
-        uplink = subprocess.Popen([sys.executable, "-m", "edge.cli.main", "uplink", self._path], process_group=0)
+        uplink = subprocess.Popen([sys.executable, "-P", "-m", "edge.cli.main", "uplink", self._path], process_group=0)
         self._children = {"controller": controller, "uplink": uplink}
         announced = False
         uplink_said = False
@@ -171,7 +173,7 @@ class Desk:
         if code not in (0, 1, 2):
             # Keeper gone without its last word: the supervisor's own cut, as ExecStopPost does under systemd.
             done = subprocess.run(
-                [sys.executable, "-m", "edge.controller.safe_off", self._path], check=False, timeout=10
+                [sys.executable, "-P", "-m", "edge.controller.safe_off", self._path], check=False, timeout=10
             )
             code = EXIT_FAILED if done.returncode == 0 else 4
         uplink = self._children["uplink"]

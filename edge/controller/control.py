@@ -8,29 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pwd
 import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from edge.control_client import MAX_MESSAGE, VERSION
 from edge.errors import TipguardError
 
+MAX_CLIENTS: Final = 16
+MAX_REPLY: Final = 200_000
+"""Bytes of one reply; a seqpacket takes little more."""
+ACCEPT_PAUSE_S: Final = 0.1
 Handler = Callable[[dict[str, Any], str], dict[str, Any]]
 """Gets the args and who asks; returns the data, or raises a TipguardError."""
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+# Looked up once, before anything is energised: with a directory service a look-up can take seconds.
+_NAMES: Final = {uid: _name(uid) for uid in {0, os.getuid()}}
 
 
 def _peer(connection: socket.socket) -> str:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, uid, _ = struct.unpack("3i", raw)
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+    return _NAMES.get(uid, f"uid {uid}")
 
 
 class ControlServer:
@@ -51,7 +64,15 @@ class ControlServer:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                connection, _ = await loop.sock_accept(self._socket)
+                try:
+                    connection, _ = await loop.sock_accept(self._socket)
+                except OSError:
+                    # Out of descriptors, or a client that left at once: neither may end a run.
+                    await asyncio.sleep(ACCEPT_PAUSE_S)
+                    continue
+                if len(self._tasks) >= MAX_CLIENTS:
+                    connection.close()
+                    continue
                 task = loop.create_task(self._client(connection), name="control client")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -67,7 +88,10 @@ class ControlServer:
             # A client that goes away in the middle ends its own conversation, nothing else.
             with contextlib.suppress(ConnectionError):
                 while message := await loop.sock_recv(connection, MAX_MESSAGE):
-                    await loop.sock_sendall(connection, msgpack.packb(self.answer(message, user)))
+                    reply = msgpack.packb(self.answer(message, user))
+                    if len(reply) > MAX_REPLY:
+                        reply = msgpack.packb(_refuse("too_large", f"the reply would take {len(reply)} bytes"))
+                    await loop.sock_sendall(connection, reply)
 
     def answer(self, message: bytes, user: str) -> dict[str, Any]:
         """Judge one message and do what it asks."""

@@ -41,6 +41,8 @@ class CutRecord:
     decided_ns: int
     written_ns: int
     state_before: State
+    run: int
+    """Id of the run that was under way, 0 for none."""
     verified_ns: int | None = None
     rounds: int = 0
     escalated: bool = False
@@ -91,7 +93,7 @@ class Cutter:
         written_ns = self._clock.now_ns()
         self._guard.tripped(verdict)
         self._guard.machine.move(Cause.PLANNED_CUT)
-        self._record = CutRecord(verdict, True, reading_ns, decided_ns, written_ns, State.ENERGISED)
+        self._record = CutRecord(verdict, True, reading_ns, decided_ns, written_ns, State.ENERGISED, self._recorder.run)
         self._readings = 0
         self._read_deadline_ns = read_deadline_ns
         readings_s = CUT_READINGS * self._smu.exchange_s(self._smu.read_message)
@@ -102,7 +104,7 @@ class Cutter:
         """End a sweep that found nothing: the same proof, no event."""
         now_ns = self._clock.now_ns()
         self._guard.machine.move(Cause.NORMAL_END)
-        self._record = CutRecord(None, True, now_ns, now_ns, now_ns, State.ENERGISED)
+        self._record = CutRecord(None, True, now_ns, now_ns, now_ns, State.ENERGISED, self._recorder.run)
         self._begin_rounds()
 
     def protective(self, verdict: Verdict, reading_ns: int) -> None:
@@ -119,7 +121,7 @@ class Cutter:
             # The keeper must know, also when the output was found on without us.
             self._page.energised = True
             self._guard.tripped(verdict)
-            self._record = CutRecord(verdict, False, reading_ns, decided_ns, written_ns, before)
+            self._record = CutRecord(verdict, False, reading_ns, decided_ns, written_ns, before, self._recorder.run)
         else:
             # The cut under way keeps its first reason and times; it only got harder.
             under_way.planned = False
@@ -162,6 +164,14 @@ class Cutter:
             first_tag=secrets.randbelow(255),
         )
 
+    def give_up(self, verdict: Verdict) -> None:
+        """The link is gone: record what was tried, latch, and leave the rest to the keeper."""
+        record = self._record
+        if record is not None:
+            record.verdict = record.verdict or verdict
+            self._write_event(record)
+            self.mirror(Latch(TRIPPED, record.verdict.value, self._recorder.epoch))
+
     @property
     def awaits_reply(self) -> bool:
         """True while lines nobody asked for are to be given to :meth:`feed`."""
@@ -190,10 +200,11 @@ class Cutter:
             return
         self._link.write(cut.next_round(now_ns))
         name = Verdict.CUT_UNVERIFIED.value
-        if cut.alarm and not (self._report.alarm or "").startswith(name):
+        if cut.alarm and name not in self._report.alarms:
             self._report.raise_alarm(
-                f"{name}: {cut.rounds - 1} cuts sent and none verified; switch the output off at the instrument, or "
-                "pull its plug"
+                name,
+                f"{cut.rounds - 1} cuts sent and none verified; switch the output off at the instrument, or pull its "
+                "plug",
             )
             self._recorder.event({"kind": "alarm", "verdict": name, "rounds": cut.rounds, "t_ns": now_ns})
 
@@ -209,13 +220,27 @@ class Cutter:
         self._guard.machine.move(Cause.PROTECTIVE_CUT_VERIFIED if protective else Cause.CUT_VERIFIED)
         self._page.energised = False
         self._report.clear_alarm(Verdict.CUT_UNVERIFIED.value)
+        reason = record.verdict or Verdict.CUT_UNVERIFIED
         if protective:
-            self._report.trip_verdict = record.verdict
-            reason = record.verdict.value if record.verdict else Verdict.CUT_UNVERIFIED.value
-            self._mirror.write(Latch(TRIPPED, reason, self._recorder.epoch))
+            self._report.trip_verdict = reason
+        # The event first: it is what the run was for.
+        event = self._write_event(record)
+        self.mirror(Latch(TRIPPED, reason.value, self._recorder.epoch) if protective else self._clean())
+        self._on_off(record, event)
+
+    def _clean(self) -> Latch:
+        return Latch(CLEAN, epoch=self._recorder.epoch)
+
+    def mirror(self, latch: Latch) -> None:
+        """Write the latch's mirror; where that fails the dirty one stays, which is the safe side."""
+        try:
+            self._mirror.write(latch)
+        except OSError as error:
+            self._report.raise_alarm(
+                "MIRROR", f"state.json cannot be written ({error.strerror}); look at the run directory"
+            )
         else:
-            self._mirror.write(Latch(CLEAN, epoch=self._recorder.epoch))
-        self._on_off(record, self._write_event(record))
+            self._report.clear_alarm("MIRROR")
 
     def _write_event(self, record: CutRecord) -> dict[str, Any] | None:
         """Write the event document of a cut and return its scalars; None for the normal end of a sweep."""
@@ -227,6 +252,7 @@ class Cutter:
             self._report.protective_cuts += 1
         scalars: dict[str, Any] = {
             "kind": "cut",
+            "run": record.run,
             "verdict": record.verdict.value,
             "planned": record.planned,
             "escalated": record.escalated,

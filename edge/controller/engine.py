@@ -15,11 +15,19 @@ from typing import Any, Final
 from edge.clock import Clock, TimerHandle
 from edge.config import Config
 from edge.controller.cutting import CutRecord, Cutter
+from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror
 from edge.controller.page import Page
 from edge.controller.recorder import Recorder
 from edge.controller.report import Report
-from edge.errors import BusyError, InstrumentError, LinkLostError, ReplyTimeoutError, WrongInstrumentError
+from edge.errors import (
+    BusyError,
+    InstrumentError,
+    LinkLostError,
+    PlanRefusedError,
+    ReplyTimeoutError,
+    WrongInstrumentError,
+)
 from edge.experiments.steps import Outcome
 from edge.guard.guard import Guard
 from edge.guard.states import Cause, State
@@ -37,6 +45,8 @@ DEADLINE_MAX_S: Final = 0.150
 CHECK_EVERY: Final = 16
 """Samples between two looks at limit, range and output-off state."""
 RING_FULL_AT: Final = 0.95
+IDLE_NS: Final = 150_000_000
+"""Longest time without a question while energised, beyond one reading."""
 MAX_STEP_SAMPLES: Final = 65_536
 
 
@@ -44,9 +54,17 @@ class Engine:
     """Drives one SMU under the guard. All methods belong to the loop's thread."""
 
     def __init__(
-        self, config: Config, smu: Smu, guard: Guard, recorder: Recorder, page: Page, mirror: Mirror, clock: Clock
+        self,
+        config: Config,
+        smu: Smu,
+        guard: Guard,
+        recorder: Recorder,
+        page: Page,
+        mirror: Mirror,
+        clock: Clock,
+        host: HostWatch | None = None,
     ) -> None:
-        """Take over the link's callbacks; sends nothing."""
+        """Take over the link's callbacks; sends nothing. ``host`` is None where there is no keeper to watch."""
         self.config = config
         self.smu = smu
         self.guard = guard
@@ -55,6 +73,10 @@ class Engine:
         self.report = Report()
         self._abort = commands.ABORT[config.smu.abort]
         self._page = page
+        self._host = host
+        self._armed_v = 0.0
+        self.was_dirty = False
+        """The last life ended with the output on, or nobody knows."""
         self._mirror = mirror
         self._clock = clock
         self._link: Link = smu.link
@@ -95,6 +117,7 @@ class Engine:
         Raises WrongInstrumentError, ReplyTimeoutError or InstrumentError when that cannot be done.
         """
         latch = self._mirror.read()
+        self.was_dirty = latch is not None and latch.state == DIRTY
         async with self._line_lock:
             await self._resync()
             await self.verify_identity()
@@ -107,7 +130,7 @@ class Engine:
             return
         self.guard.machine.move(Cause.VERIFIED_OFF)
         if latch is None and not must_have_mirror:
-            self._mirror.write(Latch(CLEAN, epoch=self.recorder.epoch))
+            self._cutter.mirror(Latch(CLEAN, epoch=self.recorder.epoch))
         elif latch is None or latch.state != CLEAN:
             self.latch_restart(latch)
 
@@ -116,12 +139,12 @@ class Engine:
         self.guard.machine.move(Cause.RESTART_LATCH)
         self.report.trip_verdict = Verdict.RESTART
         known = dataclasses.asdict(latch) if latch is not None else None
-        if latch is not None and latch.state == TRIPPED and latch.verdict and latch.keeper_cut is None:
-            # The trip itself was recorded in the life before; its reason is kept.
+        if latch is not None and latch.state == TRIPPED and latch.verdict:
+            # The reason of the life before is kept.
             self.report.trip_verdict = (
                 Verdict(latch.verdict) if latch.verdict in Verdict.__members__ else Verdict.RESTART
             )
-        self._mirror.write(Latch(TRIPPED, self.report.trip_verdict.value, self.recorder.epoch))
+        self._cutter.mirror(Latch(TRIPPED, self.report.trip_verdict.value, self.recorder.epoch))
         self.report.last_event = {
             "kind": "restart",
             "verdict": self.report.trip_verdict.value,
@@ -154,9 +177,15 @@ class Engine:
     async def arm(self, phase: Phase, v_max_v: float) -> None:
         """SAFE -> ARMED: identity compared, limits and ranges set and read back. Output off throughout.
 
-        Raises BusyError in any other state, and the instrument's errors; then the state stays SAFE.
+        ``v_max_v`` (V, at most ``limits.voltage_v``) bounds every level until the next arming. Raises BusyError in any
+        other state, PlanRefusedError above the ceiling, and the instrument's errors; then the state stays SAFE.
         """
         self._require(State.SAFE)
+        ceiling_v = self.config.limits.voltage_v
+        if not 0 <= v_max_v <= ceiling_v:
+            raise PlanRefusedError(
+                f"the plan arms for {v_max_v!r} V, limits.voltage_v is {ceiling_v:g} V", reason="voltage_ceiling"
+            )
         spec = self.guard.spec_for(phase, v_max_v)
         async with self._line_lock:
             self._require(State.SAFE)
@@ -176,6 +205,7 @@ class Engine:
             self._unsure = False
             self._require(State.SAFE)
             self._plan_exchanges()
+            self._armed_v = v_max_v
             self.guard.arm(spec, self._tau_cut_s())
 
     def _plan_exchanges(self) -> None:
@@ -212,9 +242,11 @@ class Engine:
             except LinkLostError:
                 return
             except (ReplyTimeoutError, InstrumentError) as error:
-                self.report.raise_alarm(f"the instrument does not answer: {error}")
+                self.report.raise_alarm("NO_ANSWER", str(error))
+                # If its reply still comes, it is late for this question and must not answer the next one.
+                await self._resync()
                 return
-            self.report.clear_alarm("the instrument does not answer")
+            self.report.clear_alarm("NO_ANSWER")
             if on and self.state in (State.SAFE, State.TRIPPED):
                 self._cutter.protective(Verdict.OUTPUT_CHANGED, self._clock.now_ns())
 
@@ -224,8 +256,7 @@ class Engine:
         verdict = self.report.trip_verdict
         self.guard.machine.move(Cause.REARM)
         self.report.trip_verdict = None
-        self.report.alarm = None
-        self._mirror.write(Latch(CLEAN, epoch=self.recorder.epoch))
+        self._cutter.mirror(Latch(CLEAN, epoch=self.recorder.epoch))
         self.recorder.event(
             {"kind": "rearm", "by": by, "after": verdict.value if verdict else None, "t_ns": self._clock.now_ns()}
         )
@@ -245,6 +276,9 @@ class Engine:
     async def energise(self) -> Outcome:
         """ARMED -> ENERGISED at 0 V."""
         self._require(State.ARMED)
+        fault = self._host.fault(self._clock.now_ns()) if self._host is not None else None
+        if fault is not None:
+            raise BusyError(f"{fault}; nothing was energised. Restart the controller")
         # Page and mirror first: from the command's first byte on the output may be on.
         self._mirror.write(Latch(DIRTY, epoch=self.recorder.epoch))
         self._page.energised = True
@@ -263,8 +297,19 @@ class Engine:
             self._trip(Verdict.OUTPUT_CHANGED if line == b"0" else Verdict.UNPARSABLE, t_ns)
 
     async def ramp(self, levels_v: tuple[float, ...], dwell_s: float) -> Outcome:
-        """Set each level for ``dwell_s``, reading at least once at each; returns at the end or after a verified cut."""
+        """Set each level for ``dwell_s``, reading at least once at each; returns at the end or after a verified cut.
+
+        Raises PlanRefusedError for a level above what was armed: the ceiling is held here, whatever a plan says of
+        itself.
+        """
         self._require(State.ENERGISED)
+        bound_v = min(self._armed_v, self.config.limits.voltage_v) + 1e-9
+        for level in levels_v:
+            # Written so that a NaN is refused too.
+            if not abs(level) <= bound_v:
+                raise PlanRefusedError(
+                    f"the plan asks for {level!r} V, it armed for {self._armed_v:g} V", reason="undeclared_bias"
+                )
         self._levels = levels_v
         # Messages are made one ahead, never all at once: 100 ms of work here would look like a hang to the keeper.
         self._message = self._level_message(0)
@@ -386,7 +431,7 @@ class Engine:
         self.report.notice("link lost", error=str(error))
         if self.state in (State.ENERGISED, State.UNKNOWN):
             self._cutter.protective(Verdict.LINK_LOST, self._clock.now_ns())
-        self.report.raise_alarm(f"LINK_LOST: {error}")
+        self.report.raise_alarm(Verdict.LINK_LOST.value, str(error))
 
     def _on_off(self, record: CutRecord, event: dict[str, Any] | None) -> None:
         self._finish(Outcome(record.verdict.value if record.verdict else None, tuple(self._samples), event))
@@ -394,6 +439,15 @@ class Engine:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    @property
+    def lost(self) -> LinkLostError | None:
+        """Why the link is gone for good, or None."""
+        return self._link.lost
+
+    def give_up(self) -> None:
+        """Record and latch a cut that cannot be proven any more, the link being gone."""
+        self._cutter.give_up(Verdict.LINK_LOST)
 
     async def until_off(self) -> None:
         """Wait until no cut is under way; for as long as it takes."""
@@ -411,8 +465,14 @@ class Engine:
         if state is State.ENERGISED:
             if self._link.outstanding and now_ns > self._link.deadline_ns:
                 self._cutter.protective(Verdict.STALE, now_ns)
+            elif not self._link.outstanding and now_ns > self._link.deadline_ns + self._read_ns + IDLE_NS:
+                # Nothing leads here; if anything ever does, a level must not stand there unread.
+                self._cutter.protective(Verdict.STALE, now_ns)
             elif self.recorder.ring_used >= RING_FULL_AT:
                 self._cutter.protective(Verdict.RING_FULL, now_ns)
+            elif self._host is not None and (fault := self._host.fault(now_ns)) is not None:
+                self._cutter.protective(Verdict.SHUTDOWN, now_ns)
+                self.report.raise_alarm("HOST", fault)
         elif state is State.CUTTING:
             self._cutter.tick(now_ns)
         self.recorder.tick(now_ns)

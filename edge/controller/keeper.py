@@ -21,9 +21,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import serial
+
 from edge import rundir
 from edge.controller import realtime
-from edge.controller.mirror import TRIPPED, Latch, Mirror
+from edge.controller.mirror import CLEAN, TRIPPED, Latch, Mirror
 from edge.controller.page import Page
 from edge.errors import ConfigError, TipguardError
 from edge.guard.cut import Cut, cut_form
@@ -44,6 +46,7 @@ REAP_MS: Final = 50
 MAX_RESTARTS: Final = 5
 RESTART_WINDOW_NS: Final = 60_000_000_000
 EXIT_UNVERIFIED: Final = 4
+REOPEN_S: Final = 0.05
 
 
 def _say(text: str) -> None:
@@ -53,7 +56,7 @@ def _say(text: str) -> None:
     else:
         text = f"tipguard keeper: {text}"
     # A supervisor that went away, or a terminal under Ctrl-S, must not keep us from cutting.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, TypeError):
         if select.select([], [sys.stderr], [], 0)[1]:
             print(text, file=sys.stderr, flush=True)
 
@@ -93,8 +96,12 @@ class Keeper:
 
     def run(self) -> int:
         """Keep a worker running until told to stop; return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, self._on_signal)
+        # Ctrl-Z, or a terminal that stops its background jobs, must never stop the one that cuts. The worker
+        # inherits this.
+        for number in (signal.SIGTSTP, signal.SIGTTOU, signal.SIGTTIN):
+            signal.signal(number, signal.SIG_IGN)
         # A signal must end the poll at once, not after the handler returned to a restarted system call.
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
@@ -117,13 +124,14 @@ class Keeper:
         self._started_ns = self._starts[-1]
         self._page.worker_pid = 0
         fd = self._port.fileno()
-        command = [sys.executable, "-m", "edge.controller.worker"]
+        command = [sys.executable, "-P", "-m", "edge.controller.worker"]
         command += ["--config", str(self._args.config), "--fd", str(fd), "--keeper", str(os.getpid())]
         if self._port.emulated:
             command.append("--emulated")
         for note in self._notes:
             command += ["--note", note]
-        self._worker = subprocess.Popen(command, pass_fds=(fd,))
+        # A process group of its own: the terminal's signals reach the keeper only, which stops the worker in order.
+        self._worker = subprocess.Popen(command, pass_fds=(fd,), process_group=0)
         self._pidfd = os.pidfd_open(self._worker.pid)
 
     def _watch(self, wake_fd: int) -> int | None:
@@ -178,18 +186,13 @@ class Keeper:
             select.select([self._pidfd], [], [], REAP_MS / 1000)
         code = worker.poll()
         os.close(self._pidfd)
-        orderly = how == "died" and code is not None and 0 <= code <= 2 and not self._page.energised
-        if orderly:
+        live = self._page.energised
+        if how == "died" and not live and self._orderly(code):
             # Told to stop, or refused to start with its own message; its last word was "verified off" or "never on".
-            return code
-        cause = f"{how} (exit {code})" if how == "died" and code is not None and code >= 0 else how
-        if code is not None and code < 0 and how == "died":
-            cause = f"died ({signal.Signals(-code).name})"
-        record = self._cut(cause)
-        _say(
-            f"worker {cause}; bias cut in {(record['last_ns'] - record['decided_ns']) / 1e6:.1f} ms, "
-            + ("verified off" if record["verified"] else "NOT VERIFIED: switch the output off at the instrument")
-        )
+            return 0 if self._page.worker_pid == 0 and self._stop is not None else code
+        # Nothing that can fail stands before the cut, and nothing but the cut's own proof ends it.
+        record = self._cut()
+        self._latch(record, _cause(how, code), live=live)
         if not record["verified"]:
             return EXIT_UNVERIFIED
         if self._stop is not None:
@@ -203,9 +206,32 @@ class Keeper:
         self._start_worker()
         return None
 
-    def _cut(self, cause: str) -> dict[str, Any]:
-        """Cut on our own descriptor until verified, or until a signal after the alarm; latch what happened."""
-        fd = self._port.fileno()
+    def _orderly(self, code: int | None) -> bool:
+        if self._stop is not None and self._page.worker_pid == 0:
+            # Stopped before it had written a byte.
+            return True
+        return code is not None and 0 <= code <= 2
+
+    def _latch(self, record: dict[str, Any], cause: str, *, live: bool) -> None:
+        """Leave what happened for the next worker: latched if the output was, or may have been, on."""
+        record["cause"] = cause
+        self._page.count_keeper_cut()
+        if record["verified"]:
+            self._page.energised = False
+        before = self._mirror.read()
+        if live or before is None or before.state != CLEAN:
+            verdict = before.verdict if before is not None and before.state == TRIPPED else None
+            try:
+                self._mirror.write(Latch(TRIPPED, verdict or "RESTART", self._page.epoch, record))
+            except OSError as error:
+                _say(f"state.json cannot be written ({error.strerror}); look at the run directory")
+        _say(
+            f"worker {cause}; bias cut in {(record['last_ns'] - record['decided_ns']) / 1e6:.1f} ms, "
+            + ("verified off" if record["verified"] else "NOT VERIFIED: switch the output off at the instrument")
+        )
+
+    def _cut(self) -> dict[str, Any]:
+        """Cut on our own descriptor until verified, or until a signal after the alarm."""
         decided_ns = time.monotonic_ns()
         cut = Cut(
             self._lines,
@@ -215,52 +241,74 @@ class Keeper:
             baud=self._args.baud,
             first_tag=secrets.randbelow(255),
         )
-        self._write(fd, cut.next_round(decided_ns))
-        # Only now, with the cut on its way, anything else.
-        epoch = self._page.epoch
+        self._write(cut.next_round(decided_ns))
         splitter = LineSplitter()
-        poller = select.poll()
-        poller.register(fd, select.POLLIN)
         alarmed = False
         while not cut.verified:
             now_ns = time.monotonic_ns()
             if now_ns >= cut.due_ns:
+                if cut.alarm and self._stop is not None:
+                    break
                 if cut.alarm and not alarmed:
                     alarmed = True
                     _say("CUT_UNVERIFIED: the instrument does not confirm; switch the output off at its panel")
-                if cut.alarm and self._stop is not None:
-                    break
-                self._write(fd, cut.next_round(now_ns))
-            poller.poll(max(1, (cut.due_ns - now_ns) // 1_000_000))
-            for line in splitter.feed(self._read(fd)):
+                self._write(cut.next_round(now_ns))
+            for line in splitter.feed(self._read(max(1, (cut.due_ns - now_ns) // 1_000_000))):
                 if not isinstance(line, Overlong) and cut.feed(line, time.monotonic_ns()):
                     break
-        last_ns = cut.verified_ns or time.monotonic_ns()
-        record = {
-            "cause": cause,
+        return {
             "decided_ns": decided_ns,
             "verified": cut.verified,
-            "last_ns": last_ns,
+            "last_ns": cut.verified_ns or time.monotonic_ns(),
             "rounds": cut.rounds,
         }
-        self._page.count_keeper_cut()
-        if cut.verified:
-            self._page.energised = False
-        self._mirror.write(Latch(TRIPPED, "RESTART", epoch, record))
-        return record
 
-    @staticmethod
-    def _write(fd: int, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         # What the line does not take (unplugged, or 4 KiB of unsent rounds) is covered by the next round.
-        with contextlib.suppress(OSError):
-            os.write(fd, data)
+        with contextlib.suppress(BlockingIOError):
+            try:
+                os.write(self._port.fileno(), data)
+            except BlockingIOError:
+                raise
+            except (OSError, serial.SerialException):
+                self._reopen()
 
-    @staticmethod
-    def _read(fd: int) -> bytes:
+    def _read(self, at_most_ms: int) -> bytes:
+        """Wait for bytes and return them; on a dead line, open the port anew instead, at a bounded pace."""
         try:
-            return os.read(fd, 4096)
-        except OSError:
+            fd = self._port.fileno()
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            events = poller.poll(at_most_ms)
+            if not events:
+                return b""
+            if not events[0][1] & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+                return os.read(fd, 4096)
+        except BlockingIOError:
             return b""
+        except (OSError, serial.SerialException):
+            pass
+        self._reopen()
+        return b""
+
+    def _reopen(self) -> None:
+        """The adapter was unplugged: try its name again. A by-id name is the same adapter, or there is none."""
+        with contextlib.suppress(OSError, serial.SerialException):
+            self._port.close()
+        try:
+            self._port = OpenPort(self._args.port, self._args.baud)
+        except TipguardError:
+            # Still away; the pace of trying, and never a spin.
+            select.select([], [], [], REOPEN_S)
+
+
+def _cause(how: str, code: int | None) -> str:
+    if how != "died" or code is None:
+        return how
+    if code >= 0:
+        return f"died (exit {code})"
+    name = signal.strsignal(-code)
+    return f"died (signal {-code}{f', {name}' if name else ''})"
 
 
 def main(argv: list[str] | None = None) -> int:

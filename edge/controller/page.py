@@ -66,8 +66,9 @@ class Page:
         words[_ENERGISED] = 0
         words[_QUERY_OUTSTANDING] = 0
         words[_EPOCH] = epoch
-        words[_WORKER_PID] = pid
+        # The stamp before the pid: a pid with an old stamp would look like a hang.
         words[_HEARTBEAT_NS] = now_ns
+        words[_WORKER_PID] = pid
 
     def stamp(self, now_ns: int) -> None:
         """Say that the control task is alive and no exchange is past its read deadline."""
@@ -109,6 +110,11 @@ class Page:
     @worker_pid.setter
     def worker_pid(self, pid: int) -> None:
         self._words[_WORKER_PID] = pid
+
+    @property
+    def keeper_heartbeat_ns(self) -> int:
+        """Last stamp of the keeper, CLOCK_MONOTONIC."""
+        return self._words[_KEEPER_HEARTBEAT_NS]
 
     def keeper_stamp(self, now_ns: int, pid: int) -> None:
         """Keeper only."""

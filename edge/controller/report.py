@@ -14,8 +14,8 @@ from edge.samples import Sample
 class Report:
     """The engine's public face; written by the engine and its cutter only."""
 
-    alarm: str | None = None
-    """What needs a person now; None if nothing does."""
+    alarms: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What needs a person now, by kind."""
     trip_verdict: Verdict | None = None
     """Why the guard is latched."""
     last_sample: Sample | None = None
@@ -32,13 +32,17 @@ class Report:
         """Leave a line for the log."""
         self.notices.append((what, data))
 
-    def raise_alarm(self, text: str) -> None:
-        """Set the alarm; the same text again says nothing new."""
-        if self.alarm != text:
-            self.alarm = text
-            self.notice("alarm", text=text)
+    @property
+    def alarm(self) -> str | None:
+        """All alarms in one line; None if there are none."""
+        return "; ".join(f"{kind}: {text}" for kind, text in self.alarms.items()) or None
 
-    def clear_alarm(self, starting_with: str) -> None:
-        """Clear the alarm if it is of this kind."""
-        if self.alarm is not None and self.alarm.startswith(starting_with):
-            self.alarm = None
+    def raise_alarm(self, kind: str, text: str) -> None:
+        """Set an alarm; it is logged when its kind is new."""
+        if kind not in self.alarms:
+            self.notice("alarm", kind=kind, text=text)
+        self.alarms[kind] = text
+
+    def clear_alarm(self, kind: str) -> None:
+        """Clear an alarm; a no-op if there is none of this kind."""
+        self.alarms.pop(kind, None)

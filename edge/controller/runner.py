@@ -40,6 +40,7 @@ class Runner:
         self._task: asyncio.Task[None] | None = None
         self._stop_by: str | None = None
         self._rearms = 0
+        self._plan_v_max = 0.0
         self._waiting_for_ring = False
         self.run: dict[str, Any] | None = None
         """The run under way or the last one: uid, plan, status, progress, results."""
@@ -67,6 +68,8 @@ class Runner:
         self._recorder.run = run_id
         self._stop_by = None
         self._rearms = 0
+        # What preflight judged, not what the plan says of itself elsewhere.
+        self._plan_v_max = plan.v_max_v
         self.run = {
             "uid": f"{run_id:016x}",
             "plan": plan.name,
@@ -116,7 +119,7 @@ class Runner:
         run = self.run
         assert run is not None  # noqa: S101 - set by start(), which makes this task
         status = "failed"
-        reason: str | None = "the plan's own code failed; see the log"
+        reason: str | None = "cancelled"
         results: dict[str, Any] | None = None
         try:
             status, reason, results = await self._steps(plan)
@@ -124,9 +127,12 @@ class Runner:
             status, reason = "stopped", f"stopped by {self._stop_by}"
         except TipguardError as error:
             status, reason = "failed", str(error)
+        except Exception as error:  # noqa: BLE001 - the boundary of a third party's plan: it ends, the rig goes on
+            status, reason = "failed", f"the plan's own code failed: {error!r}"
         finally:
-            # Whatever went wrong above, also in a third party's plan: nothing stays energised behind a run.
-            self._engine.trip(Verdict.SHUTDOWN)
+            # Whatever went wrong above: nothing stays energised behind a run, and its cut belongs to it.
+            if self._engine.trip(Verdict.SHUTDOWN):
+                await self._engine.until_off()
             self._finish(run, status, reason, results)
 
     def _finish(self, run: dict[str, Any], status: str, reason: str | None, results: dict[str, Any] | None) -> None:
@@ -179,7 +185,7 @@ class Runner:
             case Energise():
                 return await self._engine.energise()
             case Ramp(levels_v, dwell_s):
-                return await self._ramp(levels_v, dwell_s)
+                return await self._engine.ramp(levels_v, dwell_s)
             case End():
                 return await self._engine.end()
             case Progress(done, text):
@@ -193,10 +199,10 @@ class Runner:
                 f"{self._config.limits.rearms_per_run}; start another run",
                 reason="rearms",
             )
-        plan_v_max = float((self.run or {}).get("parameters", {}).get("v_max_v", 0.0))
-        if not v_max_v <= min(self._config.limits.voltage_v, max(plan_v_max, LEAST_DECLARED_V)):
+        declared_v = self._plan_v_max
+        if not v_max_v <= max(declared_v, LEAST_DECLARED_V):
             raise PlanRefusedError(
-                f"the plan asks for {v_max_v!r} V, it declared {plan_v_max:g} V", reason="undeclared_bias"
+                f"the plan arms for {v_max_v!r} V, it declared {declared_v:g} V", reason="undeclared_bias"
             )
         await self._wait_for_ring()
         await self._engine.arm(phase, v_max_v)
@@ -211,17 +217,6 @@ class Runner:
                 raise _StoppedError
             await self._clock.sleep_until(self._clock.now_ns() + 100_000_000)
         self._waiting_for_ring = False
-
-    async def _ramp(self, levels_v: tuple[float, ...], dwell_s: float) -> Outcome:
-        declared = float((self.run or {}).get("parameters", {}).get("v_max_v", 0.0))
-        bound = max(declared, LEAST_DECLARED_V) + 1e-9
-        for level in levels_v:
-            # Written so that a NaN is refused too.
-            if not abs(level) <= bound:
-                raise PlanRefusedError(
-                    f"the plan asks for {level!r} V, it declared {declared:g} V", reason="undeclared_bias"
-                )
-        return await self._engine.ramp(levels_v, dwell_s)
 
     def _progress(self, done: float | None, text: str) -> None:
         run = self.run

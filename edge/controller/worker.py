@@ -27,12 +27,13 @@ from edge.config import Config
 from edge.controller import realtime
 from edge.controller.control import ControlServer
 from edge.controller.engine import TICK_NS, Engine
+from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import Mirror
 from edge.controller.page import Page
 from edge.controller.plans import make_plan
 from edge.controller.recorder import Recorder
 from edge.controller.runner import RING_ALARM_AT, Runner
-from edge.errors import BusyError, ConfigError, TipguardError
+from edge.errors import BusyError, ConfigError, LinkLostError, TipguardError, WrongInstrumentError
 from edge.guard.guard import Guard
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
@@ -44,6 +45,8 @@ from edge.logs import configure_logs
 from edge.ring import RingWriter
 
 EXIT_REFUSED: Final = 1
+EXIT_UNVERIFIED: Final = 4
+SHOWN_TRIGGERS: Final = 20
 WATCH_NS: Final = 1_000_000_000
 COLLECT_EVERY: Final = 5
 SHUTDOWN_S: Final = 2.0
@@ -63,6 +66,7 @@ class Worker:
         mirror: Mirror,
         previous_epoch: int = 0,
         wrap_smu: Callable[[Any], Any] | None = None,
+        host: HostWatch | None = None,
     ) -> None:
         """Wire up; sends nothing. ``wrap_smu`` lets a test put something between engine and driver."""
         self.config = config
@@ -73,7 +77,9 @@ class Worker:
         self.guard = Guard(config.limits, series_ohm=config.rig.series_resistor_ohm, event=config.event)
         self.link = Link(transport, clock)
         smu = make_smu(self.link, config)
-        self.engine = Engine(config, wrap_smu(smu) if wrap_smu else smu, self.guard, self.recorder, page, mirror, clock)
+        self.engine = Engine(
+            config, wrap_smu(smu) if wrap_smu else smu, self.guard, self.recorder, page, mirror, clock, host
+        )
         self.runner = Runner(config, self.engine, self.recorder, clock, emulated=transport.emulated)
         self.notes: list[str] = []
         self._page = page
@@ -95,6 +101,9 @@ class Worker:
             # A late tick is not made up for: the next one is due a period from now.
             due_ns = max(due_ns + TICK_NS, now_ns)
             self.engine.tick()
+            if self.engine.lost is not None:
+                # A descriptor whose device is gone never comes back; the keeper opens the port anew.
+                raise self.engine.lost
             self._log_notices()
             if now_ns >= watch_ns:
                 watch_ns = now_ns + WATCH_NS
@@ -102,7 +111,8 @@ class Worker:
                 if watching is None or watching.done():
                     watching = asyncio.get_running_loop().create_task(self.engine.watch(), name="watch")
                 self._ring_alarm()
-                if seconds % COLLECT_EVERY == 0 and self.engine.state is State.SAFE and not self.runner.busy:
+                idle = self.engine.state in (State.SAFE, State.TRIPPED) and not self.runner.busy
+                if seconds % COLLECT_EVERY == 0 and idle:
                     gc.collect()
             await self.clock.sleep_until(due_ns)
 
@@ -132,6 +142,8 @@ class Worker:
         }
 
     def _verb_run(self, args: dict[str, Any], user: str) -> dict[str, Any]:
+        if self.runner.busy:
+            raise BusyError("a run is under way; wait for it, or `tipguard stop`")
         plan = make_plan(args.get("plan"), args.get("parameters"))
         return self.runner.start(plan, by=user)
 
@@ -166,7 +178,7 @@ class Worker:
             "strays": self.link.strays,
             "ring_used": self.recorder.ring_used,
             "ring_left_s": self.recorder.ring_left_s(50.0),
-            "run": self.runner.run,
+            "run": _short(self.runner.run),
             "last_event": engine.report.last_event,
             "keeper_cuts": self._page.keeper_cuts,
             "restarts": self._page.restarts,
@@ -183,6 +195,16 @@ class Worker:
         self.recorder.tick(self.clock.now_ns())
         self._log_notices()
         return self.engine.state in (State.SAFE, State.ARMED, State.TRIPPED)
+
+
+def _short(run: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a run's map with the last few triggers only: a status must stay small however long the run was."""
+    if run is None or not isinstance(run.get("results"), dict):
+        return run
+    results = dict(run["results"])
+    if isinstance(results.get("triggers"), list):
+        results["triggers"] = results["triggers"][-SHOWN_TRIGGERS:]
+    return {**run, "results": results}
 
 
 def _writable(stream: TextIO) -> bool:
@@ -206,13 +228,22 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         selector=selector,
     )
     ring = RingWriter(directory / rundir.RING_FILE, config.runtime.ring_bytes)
-    worker = Worker(config, transport, clock, ring=ring, page=page, mirror=Mirror(directory), previous_epoch=page.epoch)
+    worker = Worker(
+        config,
+        transport,
+        clock,
+        ring=ring,
+        page=page,
+        mirror=Mirror(directory),
+        previous_epoch=page.epoch,
+        host=HostWatch(page),
+    )
     worker.notes.extend(args.note)
     stop: asyncio.Future[str] = loop.create_future()
 
     def ask_to_stop(name: str) -> None:
-        # The cut does not wait for the task that shuts down.
-        worker.engine.trip(Verdict.SHUTDOWN)
+        # The cut does not wait for the task that shuts down, and no step of a plan follows it.
+        worker.runner.stop(by=name, verdict=Verdict.SHUTDOWN)
         if not stop.done():
             stop.set_result(name)
 
@@ -252,13 +283,22 @@ async def _until_stopped(
             for task in done - {stop}:
                 task.result()
             waiting -= done
+    except LinkLostError as error:
+        print(f"tipguard controller: {error}", file=sys.stderr)
+        worker.engine.give_up()
+        worker.recorder.close_frame()
+        return EXIT_UNVERIFIED
     except TipguardError as error:
         print(f"tipguard controller: {error}", file=sys.stderr)
         off = await worker.shut_down(Verdict.SHUTDOWN, by="start-up failure")
-        return EXIT_REFUSED if off or worker.engine.state is State.UNKNOWN else 4
+        if worker.engine.state is State.UNKNOWN:
+            # Mute, and the last life ended with the output on: the keeper cuts blind. A stranger is left alone.
+            blind = worker.engine.was_dirty and not isinstance(error, WrongInstrumentError)
+            return EXIT_UNVERIFIED if blind else EXIT_REFUSED
+        return EXIT_REFUSED if off else EXIT_UNVERIFIED
     off = await worker.shut_down(Verdict.SHUTDOWN, by=stop.result())
     log.info("stopped", by=stop.result(), state=worker.engine.state.value, output_verified_off=off)
-    return 0 if off else 4
+    return 0 if off else EXIT_UNVERIFIED
 
 
 def main(argv: list[str] | None = None) -> int:

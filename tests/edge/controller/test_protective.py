@@ -17,10 +17,12 @@ import pytest
 
 from edge.config import Config
 from edge.controller import engine as engine_module
+from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror
+from edge.controller.page import Page
 from edge.errors import BusyError, PlanRefusedError, WrongInstrumentError
 from edge.experiments.iv import IvPlan
-from edge.experiments.steps import Program
+from edge.experiments.steps import Arm, Energise, Program, Ramp
 from edge.guard.cut import Cut
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
@@ -584,12 +586,13 @@ def test_a_plan_whose_code_breaks_leaves_nothing_energised(tmp_path: Path) -> No
 
     async def test(bench: Bench) -> None:
         bench.start(Broken(to_v=-0.2))
-        with pytest.raises(ZeroDivisionError):
-            await bench.rig.worker.runner.wait()
-        await bench.engine.until_off()
+        run = await bench.ended()
+        assert run["status"] == "failed"
+        assert "ZeroDivisionError" in str(run["reason"])
         assert_off(bench)
         assert bench.engine.report.trip_verdict is Verdict.SHUTDOWN
-        assert (bench.rig.worker.runner.run or {})["status"] == "failed"
+        # The cut belongs to the run that caused it.
+        assert f"{bench.events()[-1]['run']:016x}" == run["uid"]
 
     on_bench(tmp_path, test)
 
@@ -640,7 +643,7 @@ def test_a_level_that_was_not_declared_is_refused_at_the_step(tmp_path: Path, le
         bench.start(Liar(to_v=-0.2))
         run = await bench.ended()
         assert run["status"] == "failed"
-        assert "declared" in str(run["reason"])
+        assert "armed for 0.2 V" in str(run["reason"])
         await bench.engine.until_off()
         assert_off(bench)
         assert bench.truth.events("live") == []
@@ -664,6 +667,133 @@ def test_the_panel_is_given_back_when_the_controller_ends(tmp_path: Path) -> Non
         assert b":OUTP ON" not in b"".join(written)
         await bench.clock.sleep_until(bench.clock.now_ns() + 100 * MS)
         assert bench.rig.device.error_queue == ()
+        assert_off(bench)
+
+    on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize(("ceiling_v", "asked_v"), [(1.0, 2.0), (0.05, 0.1)])
+def test_the_ceiling_is_held_by_the_engine_whatever_a_plan_says_of_itself(
+    tmp_path: Path, ceiling_v: float, asked_v: float
+) -> None:
+    class Liar(IvPlan):
+        __slots__ = ()
+
+        @property
+        def v_max_v(self) -> float:
+            return 0.02
+
+        def program(self) -> Program:
+            yield Arm(Phase.SEEK, asked_v)
+            yield Energise()
+            yield Ramp((0.0, -asked_v, 0.0), 0.02)
+            return {}
+
+    async def test(bench: Bench) -> None:
+        with pytest.raises(PlanRefusedError, match="voltage_v"):
+            await bench.engine.arm(Phase.SEEK, asked_v)
+        bench.start(Liar(to_v=-0.02))
+        assert (await bench.ended())["status"] == "failed"
+        assert bench.truth.events("live") == []
+        assert_off(bench)
+
+    on_bench(tmp_path, test, config=config_for(limits={"voltage_v": ceiling_v}))
+
+
+def test_a_ramp_beyond_what_was_armed_is_refused(tmp_path: Path) -> None:
+    class Mixed(IvPlan):
+        __slots__ = ()
+
+        def program(self) -> Program:
+            # Armed as a read at 20 mV, used as a sweep: tests and ranges of another bias.
+            yield Arm(Phase.LRS_READ, 0.02)
+            yield Energise()
+            yield Ramp((0.0, -0.5, 0.0), 0.02)
+            return {}
+
+    async def test(bench: Bench) -> None:
+        bench.start(Mixed(to_v=-0.5))
+        assert (await bench.ended())["status"] == "failed"
+        assert bench.truth.events("live") == []
+
+    on_bench(tmp_path, test)
+
+
+def test_a_mirror_that_cannot_be_written_loses_no_event_and_no_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start()
+        await bench.until_live()
+
+        def full(_self: Mirror, _latch: Latch) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Mirror, "write", full)
+        bench.rig.worker.runner.stop(by="test")
+        assert (await bench.ended())["status"] == "tripped"
+        assert bench.events()[-1]["verdict"] == "OPERATOR"
+        assert "MIRROR" in bench.engine.report.alarms
+        assert_off(bench)
+        latch = bench.rig.mirror.read()
+        assert latch is not None
+        assert latch.state == DIRTY, "the side on which the next start is latched"
+
+    on_bench(tmp_path, test)
+
+
+class FakeHost(HostWatch):
+    def __init__(self) -> None:
+        self.says: str | None = None
+
+    def fault(self, now_ns: int) -> str | None:
+        return self.says
+
+
+def test_a_keeper_that_hangs_forbids_energising_and_cuts(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        host = FakeHost()
+        bench.engine._host = host
+        host.says = "the keeper has not stirred"
+        bench.start()
+        run = await bench.ended()
+        assert run["status"] == "failed"
+        assert "keeper" in str(run["reason"])
+        assert bench.truth.events("live") == []
+        host.says = None
+        bench.start()
+        await bench.until_live()
+        host.says = "the keeper has not stirred"
+        assert (await bench.ended())["status"] == "tripped"
+        assert bench.engine.report.trip_verdict is Verdict.SHUTDOWN
+        assert "keeper" in str(bench.engine.report.alarm)
+        assert_off(bench)
+
+    on_bench(tmp_path, test)
+
+
+def test_the_host_watch_sees_a_silent_keeper_and_a_sleep(tmp_path: Path) -> None:
+    page = Page(tmp_path / "page", create=True)
+    slept = [0]
+    watch = HostWatch(page, lambda: slept[0])
+    page.keeper_stamp(1_000 * MS, 1)
+    assert watch.fault(1_100 * MS) is None
+    assert "keeper" in str(watch.fault(1_600 * MS))
+    page.keeper_stamp(1_700 * MS, 1)
+    slept[0] = 3_600_000 * MS
+    assert "slept for 3600" in str(watch.fault(1_710 * MS))
+    assert watch.fault(1_720 * MS) is None
+    page.close()
+
+
+def test_a_level_that_stands_unread_is_cut(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start()
+        await bench.until_live()
+        # The question that should follow is lost, as by a timer that never fires.
+        bench.engine._go_on = lambda: None  # type: ignore[method-assign]
+        assert (await bench.ended())["status"] == "tripped"
+        assert bench.engine.report.trip_verdict is Verdict.STALE
         assert_off(bench)
 
     on_bench(tmp_path, test)
