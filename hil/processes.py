@@ -109,7 +109,8 @@ class BenchRig:
         command = [sys.executable, "-m", "edge.cli.main", "controller", str(self.config_path)]
         if self._pin_to is not None:
             command = ["taskset", "-c", str(self._pin_to), *command]
-        self.controller = subprocess.Popen(command, env=self.environment)
+        # A group of its own, so that a test can do to it what a terminal does.
+        self.controller = subprocess.Popen(command, env=self.environment, process_group=0)
         if wait:
             self.wait_state("SAFE", "TRIPPED")
 
