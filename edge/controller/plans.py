@@ -16,7 +16,7 @@ def make_plan(name: object, parameters: object) -> Plan:
     """Return a validated plan; raise PlanRefusedError with what is wrong and what would be right."""
     found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     if not isinstance(name, str) or name not in found:
-        raise PlanRefusedError(f"plan {name!r}: expected one of: {', '.join(sorted(found))}", reason="unknown_plan")
+        raise PlanRefusedError(f"plan {name!r:.80}: expected one of: {', '.join(sorted(found))}", reason="unknown_plan")
     if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
         raise PlanRefusedError(f"{name}: parameters must be a map of names to values", reason="bad_plan")
     kind: Any = found[name].load()
@@ -24,7 +24,7 @@ def make_plan(name: object, parameters: object) -> Plan:
     unknown = sorted(set(parameters) - known)
     if unknown:
         raise PlanRefusedError(
-            f"{name}: unknown parameter {unknown[0]!r}; expected: {', '.join(sorted(known))}", reason="bad_plan"
+            f"{name}: unknown parameter {unknown[0]!r:.80}; expected: {', '.join(sorted(known))}", reason="bad_plan"
         )
     try:
         plan: Plan = kind(**parameters)

@@ -39,15 +39,16 @@ def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
             f"{plan.name}: is for a tip, rig.kind is {config.rig.kind!r}; experiments for cells come later",
             reason="rig_kind",
         )
-    if plan.v_max_v > limits.voltage_v:
+    # "not <=" and "is True" throughout: what is not a number, or only looks like a yes, passes nothing.
+    if not 0 <= plan.v_max_v <= limits.voltage_v:
         raise PlanRefusedError(
-            f"{plan.name}: {plan.v_max_v:g} V is above limits.voltage_v = {limits.voltage_v:g} V; lower the plan, or "
-            "raise the ceiling in the rig's own file",
+            f"{plan.name}: {plan.v_max_v:g} V is not within limits.voltage_v = {limits.voltage_v:g} V; lower the "
+            "plan, or raise the ceiling in the rig's own file",
             reason="voltage_ceiling",
         )
     resistor = config.rig.series_resistor_ohm
     held = resistor > 0 and plan.v_max_v / resistor <= limits.current_a
-    accepts = bool(plan.describe().get("accept_clamp"))
+    accepts = plan.describe().get("accept_clamp") is True
     if not held and not (accepts and limits.allow_clamp):
         need = plan.v_max_v / limits.current_a
         raise PlanRefusedError(
@@ -57,7 +58,8 @@ def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
             "--accept-clamp on the plan",
             reason="series_resistor",
         )
-    if plan.duration_s() > UNPROTECTED_HOST_S and not plan.describe().get("accept_unprotected_host"):
+    accepts = plan.describe().get("accept_unprotected_host") is True
+    if not plan.duration_s() <= UNPROTECTED_HOST_S and not accepts:
         raise PlanRefusedError(
             f"{plan.name}: takes up to {plan.duration_s():.0f} s, and this rig is NOT PROTECTED against the loss of "
             f"this host (no /OE heartbeat, no front end). Shorten it below {UNPROTECTED_HOST_S:.0f} s, or say "
