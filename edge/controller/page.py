@@ -34,14 +34,21 @@ class Page:
     """One mapped page; the keeper creates it, the worker and readers open it."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Map ``path``; raise :class:`RingError` if it is not a page."""
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        """Map ``path``; raise :class:`RingError` if it is not a page, or there is none and none can be made."""
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        except OSError as error:
+            raise RingError(f"{path}: no heartbeat page ({error.strerror}); the controller makes it") from error
         try:
             if create:
                 os.ftruncate(fd, SIZE)
+                # Reserved now: on a full tmpfs the first store would be a SIGBUS.
+                os.posix_fallocate(fd, 0, SIZE)
             elif os.fstat(fd).st_size != SIZE:
                 raise RingError(f"{path}: not a heartbeat page; stop the controller and start it again")
             self._map = mmap.mmap(fd, SIZE)
+        except OSError as error:
+            raise RingError(f"{path}: no heartbeat page can be made ({error.strerror})") from error
         finally:
             os.close(fd)
         self._bytes = memoryview(self._map)
