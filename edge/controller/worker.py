@@ -47,6 +47,7 @@ from edge.ring import RingWriter
 EXIT_REFUSED: Final = 1
 EXIT_UNVERIFIED: Final = 4
 SHOWN_TRIGGERS: Final = 20
+RAMP_RATE: Final = 50.0
 WATCH_NS: Final = 1_000_000_000
 COLLECT_EVERY: Final = 5
 SHUTDOWN_S: Final = 2.0
@@ -82,6 +83,7 @@ class Worker:
         )
         self.runner = Runner(config, self.engine, self.recorder, clock, emulated=transport.emulated)
         self.notes: list[str] = []
+        self._rate = 0.0
         self._page = page
         self._log = structlog.get_logger("worker")
         page.begin_worker(os.getpid(), self.recorder.epoch, clock.now_ns())
@@ -96,6 +98,7 @@ class Worker:
         watch_ns = due_ns + WATCH_NS
         watching: asyncio.Task[None] | None = None
         seconds = 0
+        counted = self.recorder.samples
         while True:
             now_ns = self.clock.now_ns()
             # A late tick is not made up for: the next one is due a period from now.
@@ -108,6 +111,8 @@ class Worker:
             if now_ns >= watch_ns:
                 watch_ns = now_ns + WATCH_NS
                 seconds += 1
+                self._rate = float(self.recorder.samples - counted)
+                counted = self.recorder.samples
                 if watching is None or watching.done():
                     watching = asyncio.get_running_loop().create_task(self.engine.watch(), name="watch")
                 self._ring_alarm()
@@ -177,7 +182,9 @@ class Worker:
             "cuts": {"planned": engine.report.planned_cuts, "protective": engine.report.protective_cuts},
             "strays": self.link.strays,
             "ring_used": self.recorder.ring_used,
-            "ring_left_s": self.recorder.ring_left_s(50.0),
+            # At the present rate; at rest, at that of a ramp at 57600 baud.
+            "samples_per_s": self._rate,
+            "ring_left_s": self.recorder.ring_left_s(self._rate or RAMP_RATE),
             "run": _short(self.runner.run),
             "last_event": engine.report.last_event,
             "keeper_cuts": self._page.keeper_cuts,
