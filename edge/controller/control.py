@@ -22,6 +22,7 @@ from edge.control_client import MAX_MESSAGE, VERSION
 from edge.errors import TipguardError
 
 MAX_CLIENTS: Final = 16
+"""One more ends the conversation that has been silent longest: nobody keeps a `stop` from being heard."""
 MAX_REPLY: Final = 200_000
 """Bytes of one reply; a seqpacket takes little more."""
 ACCEPT_PAUSE_S: Final = 0.1
@@ -58,6 +59,8 @@ class ControlServer:
         path.chmod(0o600)
         self._socket.listen(16)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._heard: list[socket.socket] = []
+        """Open conversations, in the order of their last messages."""
 
     async def serve(self) -> None:
         """Accept clients until cancelled."""
@@ -70,9 +73,12 @@ class ControlServer:
                     # Out of descriptors, or a client that left at once: neither may end a run.
                     await asyncio.sleep(ACCEPT_PAUSE_S)
                     continue
-                if len(self._tasks) >= MAX_CLIENTS:
-                    connection.close()
-                    continue
+                if len(self._heard) >= MAX_CLIENTS:
+                    silent = self._heard.pop(0)
+                    # It ends as if the client had hung up.
+                    with contextlib.suppress(OSError):
+                        silent.shutdown(socket.SHUT_RDWR)
+                self._heard.append(connection)
                 task = loop.create_task(self._client(connection), name="control client")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -81,17 +87,27 @@ class ControlServer:
                 task.cancel()
             self._socket.close()
 
+    def _forget(self, connection: socket.socket) -> bool:
+        known = connection in self._heard
+        if known:
+            self._heard.remove(connection)
+        return known
+
     async def _client(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with connection:
-            user = _peer(connection)
+        with contextlib.ExitStack() as at_end:
+            at_end.enter_context(connection)
+            at_end.callback(self._forget, connection)
             # A client that goes away in the middle ends its own conversation, nothing else.
-            with contextlib.suppress(ConnectionError):
-                while message := await loop.sock_recv(connection, MAX_MESSAGE):
-                    reply = msgpack.packb(self.answer(message, user))
-                    if len(reply) > MAX_REPLY:
-                        reply = msgpack.packb(_refuse("too_large", f"the reply would take {len(reply)} bytes"))
-                    await loop.sock_sendall(connection, reply)
+            at_end.enter_context(contextlib.suppress(ConnectionError))
+            user = _peer(connection)
+            while message := await loop.sock_recv(connection, MAX_MESSAGE):
+                if self._forget(connection):
+                    self._heard.append(connection)
+                reply = msgpack.packb(self.answer(message, user))
+                if len(reply) > MAX_REPLY:
+                    reply = msgpack.packb(_refuse("too_large", f"the reply would take {len(reply)} bytes"))
+                await loop.sock_sendall(connection, reply)
 
     def answer(self, message: bytes, user: str) -> dict[str, Any]:
         """Judge one message and do what it asks."""
@@ -104,7 +120,7 @@ class ControlServer:
         verb, args = request.get("verb"), request.get("args", {})
         handler = self._verbs.get(verb) if isinstance(verb, str) else None
         if handler is None:
-            return _refuse("unknown_verb", f"unknown verb {verb!r}; one of: {', '.join(sorted(self._verbs))}")
+            return _refuse("unknown_verb", f"unknown verb {verb!r:.80}; one of: {', '.join(sorted(self._verbs))}")
         if not isinstance(args, dict):
             return _refuse("bad_args", "args must be a map")
         try:
