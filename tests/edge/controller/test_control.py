@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import pwd
 import socket
@@ -50,12 +51,18 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def server(path: Path) -> AsyncIterator[ControlServer]:
     made = ControlServer(path, VERBS)
-    task = asyncio.get_running_loop().create_task(made.serve())
+    loop = asyncio.get_running_loop()
+    unhandled: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: unhandled.append(context))
+    task = loop.create_task(made.serve())
     yield made
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
     await asyncio.gather(*made._tasks, return_exceptions=True)
+    # No conversation ended with an error that nobody looked at.
+    gc.collect()
+    assert unhandled == []
 
 
 class Client:
