@@ -195,6 +195,7 @@ def test_a_tag_that_the_register_cannot_hold_is_refused(tag: int) -> None:
 
 def test_nothing_here_switches_on_or_acquires_more_than_it_says() -> None:
     every = [*a_set_up(), *commands.READBACKS, commands.READ, commands.CHECK, commands.IDENTIFY, commands.ERROR_QUERY]
+    every.append(commands.RELEASE_PANEL)
     for message in every:
         assert not re.search(rb"MEAS|CONF|INIT|OUTP ON|AUTO ON|SWE|LIST", message), message
 

@@ -126,6 +126,7 @@ def test_every_word_is_a_word_of_its_own(path: Path, page: Page) -> None:
     page.energised = True
     page.set_query_outstanding(True)
     page.keeper_stamp(5, 6)
+    assert page.keeper_heartbeat_ns == 5
     page.count_keeper_cut()
     page.count_restart()
     page.count_restart()

@@ -494,6 +494,34 @@ def test_either_wiring_measures_the_same_resistor(hi: str) -> None:
     with_bench(check, wiring={"hi": hi})
 
 
+@given(st.floats(-20, 20), st.sampled_from(["tip", "sample"]))
+def test_what_is_recorded_as_bias_is_what_was_sent(bias_v: float, hi: str) -> None:
+    driver = BY_WIRING[hi]
+    sent = float(driver.level_message(bias_v).removeprefix(b":SOUR:VOLT ").removesuffix(b";:READ?\n"))
+    programmed_v = driver.programmed_v(bias_v)
+    assert programmed_v == (sent if hi == "tip" else -sent)
+    assert abs(programmed_v) <= abs(bias_v)
+    assert abs(bias_v - programmed_v) < 1.001e-4
+
+
+BY_WIRING = {hi: offline(wiring={"hi": hi}) for hi in ("tip", "sample")}
+
+
+def test_the_panel_is_given_back_without_touching_the_output() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.smu.configure(SEEK)
+        bench.unit.press_output_key(bench.clock.now_ns())
+        assert not bench.unit.output_on  # locked: the key only switches off
+        told = len(bench.load.sources)
+        bench.link.write(bench.smu.release_message)
+        assert await bench.link.query(commands.ERROR_QUERY, 1.0) == b'0,"No error"'
+        assert len(bench.load.sources) == told
+        bench.unit.press_output_key(bench.clock.now_ns())
+        assert bench.unit.output_on
+
+    with_bench(check)
+
+
 # ------------------------------------------------------------------------------------------------------------- times
 
 
