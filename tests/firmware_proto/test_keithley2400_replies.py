@@ -163,6 +163,21 @@ def test_what_is_nearly_a_reading_is_refused(line: bytes) -> None:
     refused(line)
 
 
+@pytest.mark.parametrize(
+    ("word", "bits"),
+    [
+        (b"+2.048400E+04", StatusWord.V_SOURCE | StatusWord.I_MEASURE | StatusWord.FRONT),
+        (b"+2.049200E+04", GOOD_STATUS | StatusWord.COMPLIANCE),
+        (b"+8.602000E+04", GOOD_STATUS | StatusWord.RANGE_COMPLIANCE),
+        (b"+8.602800E+04", GOOD_STATUS | StatusWord.COMPLIANCE | StatusWord.RANGE_COMPLIANCE),
+        (b"+4.214788E+06", GOOD_STATUS | StatusWord.REMOTE_SENSE),
+    ],
+)
+def test_status_words_as_they_are_sent(word: bytes, bits: StatusWord) -> None:
+    # The numbers are the manual's (18-50), not made from the names.
+    assert replies.parse_reading(b"+1.000000E-06," + word).status == bits
+
+
 @pytest.mark.parametrize("sign", ["+", "-"])
 def test_overflow_is_a_flag_and_no_number(sign: str) -> None:
     got = replies.parse_reading(f"{sign}9.900000E+37,+2.048500E+04".encode())
