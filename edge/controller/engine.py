@@ -256,6 +256,8 @@ class Engine:
         verdict = self.report.trip_verdict
         self.guard.machine.move(Cause.REARM)
         self.report.trip_verdict = None
+        # A fault of the host that is still there will say so again before the next output-on.
+        self.report.clear_alarm("HOST")
         self._cutter.mirror(Latch(CLEAN, epoch=self.recorder.epoch))
         self.recorder.event(
             {"kind": "rearm", "by": by, "after": verdict.value if verdict else None, "t_ns": self._clock.now_ns()}
