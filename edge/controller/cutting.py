@@ -77,6 +77,8 @@ class Cutter:
         self._abort = commands.ABORT[config.smu.abort]
         self._cut: Cut | None = None
         self._record: CutRecord | None = None
+        # Drawn ahead: the first bytes of a cut wait for no system call but their own.
+        self._first_tag = secrets.randbelow(255)
         self._readings = 0
         self._deadline_ns = 0
         self._read_deadline_ns = 0
@@ -88,6 +90,10 @@ class Cutter:
 
         ``level_s``: p99 time of a level change. ``read_deadline_ns``: of one reading, from its question on.
         """
+        if not self._form.wants_zero:
+            # 0 V would short a charged cell: no planned way down, only the cut that fits the rig.
+            self.protective(verdict, reading_ns)
+            return
         decided_ns = self._clock.now_ns()
         self._link.write(commands.ZERO)
         written_ns = self._clock.now_ns()
@@ -161,7 +167,7 @@ class Cutter:
             abort=self._abort,
             query_outstanding=query_outstanding,
             baud=self._link.transport.baud,
-            first_tag=secrets.randbelow(255),
+            first_tag=self._first_tag,
         )
 
     def give_up(self, verdict: Verdict) -> None:
@@ -212,6 +218,7 @@ class Cutter:
         record = self._record
         self._cut = None
         self._record = None
+        self._first_tag = secrets.randbelow(255)
         if record is None:
             return
         record.verified_ns = t_ns

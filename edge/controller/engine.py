@@ -186,7 +186,13 @@ class Engine:
             raise PlanRefusedError(
                 f"the plan arms for {v_max_v!r} V, limits.voltage_v is {ceiling_v:g} V", reason="voltage_ceiling"
             )
-        spec = self.guard.spec_for(phase, v_max_v)
+        try:
+            spec = self.guard.spec_for(phase, v_max_v)
+            protection_a = self.guard.protection_a(spec)
+        except ValueError as error:
+            raise PlanRefusedError(
+                f"{phase.name} at {v_max_v:g} V: {error}; see limits.current_a", reason="no_setting"
+            ) from error
         async with self._line_lock:
             self._require(State.SAFE)
             if self._unsure:
@@ -197,7 +203,7 @@ class Engine:
                 Setup(
                     source_range_v=2.0 if v_max_v <= 2.0 else 20.0,
                     range_a=spec.range_a,
-                    protection_a=self.guard.protection_a(spec),
+                    protection_a=protection_a,
                     nplc=spec.nplc,
                     autozero=spec.autozero,
                 )

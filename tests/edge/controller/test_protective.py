@@ -700,6 +700,17 @@ def test_the_ceiling_is_held_by_the_engine_whatever_a_plan_says_of_itself(
     on_bench(tmp_path, test, config=config_for(limits={"voltage_v": ceiling_v}))
 
 
+def test_a_limit_below_the_range_is_a_refusal_with_the_key(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.start()
+        run = await bench.ended()
+        assert run["status"] == "failed"
+        assert "limits.current_a" in str(run["reason"])
+        assert bench.truth.events("live") == []
+
+    on_bench(tmp_path, test, config=config_for(series_ohm=1e9, limits={"current_a": 5e-8}))
+
+
 def test_a_ramp_beyond_what_was_armed_is_refused(tmp_path: Path) -> None:
     class Mixed(IvPlan):
         __slots__ = ()
