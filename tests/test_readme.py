@@ -23,7 +23,7 @@ import pytest
 from edge.cli import common
 from edge.controller.keeper import EXIT_UNVERIFIED
 from hil.broker import HOST, Broker, free_port
-from hil.processes import BenchRig, wait_for
+from hil.processes import BenchRig, RigSpec, wait_for
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 MQTT_PORT = 1883
@@ -196,8 +196,8 @@ def cli(rig: BenchRig, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.realtime
 @pytest.mark.timeout(120)
 def test_after_a_trip_it_is_as_the_readme_says(tmp_path: Path) -> None:
-    with BenchRig.running(tmp_path, load_option=("--load", "ohmic:1e6")) as rig:
-        rig.start_iv(to_v=-1.0, step_v=0.002, dwell_s=0.02, back_scan=False)
+    with BenchRig.running(tmp_path, RigSpec(load="ohmic:1e6")) as rig:
+        rig.start_run("iv", to_v=-1.0, step_v=0.002, dwell_s=0.02, back_scan=False)
         rig.wait_current(2e-9)
         assert cli(rig, "stop").returncode == 0
         rig.wait_state("TRIPPED")

@@ -14,13 +14,12 @@ from typing import Any, Final
 
 from edge.errors import TipguardError
 from hil.broker import Broker
-from hil.demo.children import Interruption
 from hil.demo.findings import IvFindings, find_iv
-from hil.demo.rig import Ending, Rig, RigSpec
 from hil.demo.story import Story
 from hil.demo.subscriber import Subscriber
 from hil.demo.truth import SetTruth, read_sets
 from hil.errors import BenchFaultError, HilError
+from hil.processes import BenchRig, Ending, Interruption, RigSpec
 
 ONLINE_S: Final = 15.0
 GRACE_S: Final = 15.0
@@ -64,7 +63,7 @@ def play(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder())
         subscriber = Subscriber(broker.host, broker.port, spec.rig)
-        rig = Rig(spec, folder, broker, interruption)
+        rig = BenchRig(folder, spec, broker=broker, interruption=interruption)
         stack.callback(broker.close)
         stack.callback(subscriber.stop)
         stack.callback(rig.close)
@@ -79,7 +78,7 @@ def play(
             raise DemoFailedError(_why(rig, error)) from error
 
 
-def _why(rig: Rig, error: Exception) -> str:
+def _why(rig: BenchRig, error: Exception) -> str:
     """Return the cause in words: a process that ended explains more than whoever missed it."""
     why = str(error)
     try:
@@ -104,7 +103,7 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(rig: Rig, subscriber: Subscriber, broker: Broker) -> None:
+def _start(rig: BenchRig, subscriber: Subscriber, broker: Broker) -> None:
     """Bring everything up, the subscriber before anything can be published."""
     broker.start()
     try:
@@ -119,13 +118,16 @@ def _start(rig: Rig, subscriber: Subscriber, broker: Broker) -> None:
             raise BenchFaultError(f"the uplink did not reach the broker within {ONLINE_S:g} s")
 
 
-def _run(rig: Rig, subscriber: Subscriber, parameters: Mapping[str, Any], story: Story) -> Seen:
-    uid = rig.start_run("iv", parameters)
+def _run(rig: BenchRig, subscriber: Subscriber, parameters: Mapping[str, Any], story: Story) -> Seen:
+    uid = rig.start_run("iv", **parameters)
     with story.sweeping(float(parameters["to_v"])) as tell:
         for doing in _until_ended(rig, subscriber, uid):
             tell(subscriber.live, doing)
-    recorded = int(rig.status()["samples"])
     rig.check()
+    status = rig.status()
+    if status is None:
+        raise BenchFaultError("the controller does not answer after the run")
+    recorded = int(status["samples"])
     # Controller and uplink say their last words before anything is counted.
     rig.close()
     subscriber.wait(
@@ -145,7 +147,7 @@ def _run(rig: Rig, subscriber: Subscriber, parameters: Mapping[str, Any], story:
     )
 
 
-def _until_ended(rig: Rig, subscriber: Subscriber, uid: str) -> Iterator[str]:
+def _until_ended(rig: BenchRig, subscriber: Subscriber, uid: str) -> Iterator[str]:
     """Yield, ten times a second, what the run is doing, until its stop document has arrived."""
 
     def documents() -> dict[str, dict[str, Any]]:
@@ -157,7 +159,7 @@ def _until_ended(rig: Rig, subscriber: Subscriber, uid: str) -> Iterator[str]:
         rig.check()
         events = [doc.get("kind") for doc in subscriber.documents("event")]
         if "restart" in events:
-            raise BenchFaultError(f"the worker ended during the run, and the keeper cut:\n{rig.controller_tail()}")
+            raise BenchFaultError(f"the worker ended during the run, and the keeper cut:\n{rig.controller.tail()}")
         if not subscriber.connected:
             raise BenchFaultError("the broker closed the connection to the subscriber")
         if "start" in documents():

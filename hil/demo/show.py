@@ -14,12 +14,11 @@ from typing import Any, Final, Literal
 from rich.console import Console
 
 from hil.broker import Broker
-from hil.demo.children import Interruption
 from hil.demo.pictures import draw
 from hil.demo.play import DemoInterruptedError, Seen, play
-from hil.demo.rig import Ending, RigSpec
 from hil.demo.story import DEVICE, Story
 from hil.errors import BenchOptionError
+from hil.processes import Ending, Interruption, RigSpec
 
 RIG: Final = "demo-gb"
 PLAN: Final = {"to_v": -0.44, "step_v": 0.0022, "dwell_s": 0.020}
@@ -47,7 +46,7 @@ def run_demo(options: DemoOptions, console: Console) -> tuple[int, dict[str, Any
     _check(options)
     story = Story(console, quiet=options.as_json)
     interruption = Interruption()
-    spec = RigSpec(rig=RIG, seed=options.seed)
+    spec = RigSpec(rig=RIG, seed=options.seed, site="gb")
     broker = Broker(prefer=None if options.broker == "auto" else options.broker)
     story.say(f"tipguard demo: {DEVICE} at {spec.baud} baud, grain-boundary site, seed {spec.seed}", "bold")
     with interruption.watching():

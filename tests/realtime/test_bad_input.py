@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from edge.config import template
-from hil.processes import BenchRig, wait_for
+from hil.processes import BenchRig, RigSpec, wait_for
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
 
@@ -49,14 +49,14 @@ def never_live(rig: BenchRig) -> bool:
 
 
 @contextlib.contextmanager
-def smu_only(directory: Path, **options: str) -> Iterator[BenchRig]:
+def smu_only(directory: Path) -> Iterator[BenchRig]:
     """An emulated instrument without a controller."""
-    rig = BenchRig(directory, load_option=("--load", "ohmic:1e6"), **options)  # type: ignore[arg-type]
+    rig = BenchRig(directory, RigSpec(load="ohmic:1e6"))
     rig.start_smu()
     try:
         yield rig
     finally:
-        rig.stop()
+        rig.close()
 
 
 @pytest.mark.parametrize("verb", [("controller",), ("serve",), ("uplink",), ("check",), ("status",), ("run", "iv")])
@@ -119,7 +119,6 @@ def test_a_port_that_another_process_holds(tmp_path: Path) -> None:
 def test_a_second_controller_for_the_same_rig(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
-        assert rig.controller is not None
         for verb in ("controller", "serve"):
             done = tipguard(rig, verb, str(rig.config_path))
             assert done.returncode == 1
@@ -257,9 +256,8 @@ def test_ctrl_c_at_the_run_verb_cuts_and_exits_130(tmp_path: Path) -> None:
 def test_sigterm_of_the_controller_cuts_at_once_and_latches_for_the_next_start(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
-        rig.start_iv(to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
+        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
         rig.wait_current(1e-7)
-        assert rig.controller is not None
         asked_ns = time.monotonic_ns()
         rig.controller.send_signal(signal.SIGTERM)
         assert rig.controller.wait(10) == 0
@@ -273,15 +271,14 @@ def test_sigterm_of_the_controller_cuts_at_once_and_latches_for_the_next_start(t
 def test_a_crash_loop_ends_and_never_energises(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
-        assert rig.controller is not None
         seen: set[int] = set()
-        while rig.controller.poll() is None:
+        while rig.controller.code is None:
             status = rig.status()
             if status is not None and status["pid"] not in seen:
                 seen.add(status["pid"])
                 os.kill(status["pid"], signal.SIGKILL)
             select.select([], [], [], 0.01)
-        assert rig.controller.returncode == 1
+        assert rig.controller.code == 1
         assert len(seen) == 6
         assert never_live(rig)
 
@@ -292,7 +289,7 @@ def test_a_crash_loop_ends_and_never_energises(tmp_path: Path) -> None:
 def test_safe_off_while_the_controller_holds_the_port(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
-        rig.start_iv(to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
+        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
         rig.wait_current(1e-7)
         asked_ns = time.monotonic_ns()
         done = tipguard(rig, "safe-off", str(rig.config_path))

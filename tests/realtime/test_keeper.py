@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 
 from edge.controller.mirror import DIRTY, Latch, Mirror
-from hil.processes import BenchRig, wait_for
+from hil.processes import BenchRig, RigSpec, wait_for
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
-LOAD = ("--load", "ohmic:1e6")
+OHMIC = RigSpec(load="ohmic:1e6")
 
 
 def start_live(rig: BenchRig) -> None:
     """Bring a rig to where current flows, with seconds of sweep to go."""
-    rig.start_iv(to_v=-1.0, step_v=0.01, dwell_s=0.03, back_scan=False)
+    rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.03, back_scan=False)
     assert rig.wait_current(1e-7)
 
 
@@ -36,9 +36,8 @@ def safe_since(rig: BenchRig, t_ns: int) -> float:
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGHUP, signal.SIGINT])
 def test_a_terminal_signal_to_the_group_cuts_and_ends(tmp_path: Path, number: signal.Signals) -> None:
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
+    with BenchRig.running(tmp_path, OHMIC) as rig:
         start_live(rig)
-        assert rig.controller is not None
         struck_ns = time.monotonic_ns()
         os.killpg(rig.controller.pid, number)
         assert safe_since(rig, struck_ns) < 0.150
@@ -47,9 +46,8 @@ def test_a_terminal_signal_to_the_group_cuts_and_ends(tmp_path: Path, number: si
 
 @pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGTTOU, signal.SIGTTIN])
 def test_ctrl_z_stops_neither_keeper_nor_worker(tmp_path: Path, number: signal.Signals) -> None:
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
+    with BenchRig.running(tmp_path, OHMIC) as rig:
         start_live(rig)
-        assert rig.controller is not None
         worker = rig.worker_pid()
         os.killpg(rig.controller.pid, number)
         for pid in (rig.controller.pid, worker):
@@ -58,7 +56,7 @@ def test_ctrl_z_stops_neither_keeper_nor_worker(tmp_path: Path, number: signal.S
 
 
 def test_a_signal_without_a_name_does_not_stop_the_cut(tmp_path: Path) -> None:
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
+    with BenchRig.running(tmp_path, OHMIC) as rig:
         start_live(rig)
         struck_ns = time.monotonic_ns()
         os.kill(rig.worker_pid(), signal.SIGRTMIN + 6)
@@ -67,9 +65,8 @@ def test_a_signal_without_a_name_does_not_stop_the_cut(tmp_path: Path) -> None:
 
 
 def test_a_stopped_keeper_ends_the_run(tmp_path: Path) -> None:
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
+    with BenchRig.running(tmp_path, OHMIC) as rig:
         start_live(rig)
-        assert rig.controller is not None
         struck_ns = time.monotonic_ns()
         rig.controller.send_signal(signal.SIGSTOP)
         try:
@@ -77,7 +74,7 @@ def test_a_stopped_keeper_ends_the_run(tmp_path: Path) -> None:
             status = rig.wait_state("TRIPPED")
             assert "keeper" in status["alarm"]
             assert rig.call("rearm")["ok"]
-            rig.start_iv(to_v=-0.1)
+            rig.start_run("iv", to_v=-0.1)
             run = wait_for("the run to end", lambda: _ended(rig), 5)
             assert "keeper" in str(run["reason"])
         finally:
@@ -91,11 +88,10 @@ def _ended(rig: BenchRig) -> dict[str, object] | None:
 
 @pytest.mark.parametrize("after_s", [0.05, 0.3, 0.6])
 def test_an_early_stop_latches_nothing(tmp_path: Path, after_s: float) -> None:
-    rig = BenchRig(tmp_path, load_option=LOAD)
+    rig = BenchRig(tmp_path, OHMIC)
     rig.start_smu()
     try:
         rig.start_controller()
-        assert rig.controller is not None
         rig.controller.send_signal(signal.SIGTERM)
         assert rig.controller.wait(10) == 0
         rig.start_controller(wait=False)
@@ -105,11 +101,11 @@ def test_an_early_stop_latches_nothing(tmp_path: Path, after_s: float) -> None:
         rig.start_controller()
         assert (rig.status() or {})["state"] == "SAFE"
     finally:
-        rig.stop()
+        rig.close()
 
 
 def test_a_worker_killed_while_safe_comes_back_safe(tmp_path: Path) -> None:
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
+    with BenchRig.running(tmp_path, OHMIC) as rig:
         pid = rig.worker_pid()
         os.kill(pid, signal.SIGKILL)
         wait_for("another worker", lambda: (rig.status() or {"pid": pid})["pid"] != pid, 20)
@@ -121,18 +117,18 @@ def test_a_python_file_in_the_folder_does_not_shadow_the_library(tmp_path: Path)
     lab.mkdir()
     for name in ("secrets", "select", "serial", "json"):
         (lab / f"{name}.py").write_text("raise SystemExit('shadowed')\n", encoding="utf-8")
-    rig = BenchRig(tmp_path, load_option=LOAD)
+    rig = BenchRig(tmp_path, OHMIC)
     rig.start_smu()
     try:
         tipguard = Path(sys.executable).with_name("tipguard")
-        rig.controller = subprocess.Popen([tipguard, "controller", rig.config_path], env=rig.environment, cwd=lab)
+        rig.start_controller(wait=False, program=[str(tipguard)], cwd=lab)
         assert rig.wait_state("SAFE")["state"] == "SAFE"
         done = subprocess.run(
             [tipguard, "safe-off", rig.config_path], env=rig.environment, cwd=lab, check=False, timeout=10
         )
         assert done.returncode in (0, 1)
     finally:
-        rig.stop()
+        rig.close()
 
 
 class Cable:
@@ -174,7 +170,7 @@ class Cable:
 @contextlib.contextmanager
 def cabled(directory: Path) -> Iterator[tuple[BenchRig, Cable]]:
     """A rig whose cable can be pulled."""
-    rig = BenchRig(directory, load_option=LOAD)
+    rig = BenchRig(directory, OHMIC)
     rig.start_smu()
     instrument = os.path.realpath(rig.link)
     server_link = rig.link
@@ -187,14 +183,13 @@ def cabled(directory: Path) -> Iterator[tuple[BenchRig, Cable]]:
         rig.start_controller()
         yield rig, cable
     finally:
-        rig.stop()
+        rig.close()
         cable.pull()
 
 
 def test_unplugged_while_live_it_is_cut_when_the_port_is_back(tmp_path: Path) -> None:
     with cabled(tmp_path) as (rig, cable):
         start_live(rig)
-        assert rig.controller is not None
         cable.pull()
         pulled_ns = time.monotonic_ns()
         spent = _cpu_s(rig.controller.pid)
@@ -229,7 +224,7 @@ def _cpu_s(pid: int) -> float:
 
 def test_a_dirty_mirror_and_a_mute_instrument_still_get_a_cut(tmp_path: Path) -> None:
     # The last life died with the output on, and now nothing is heard from the instrument, although it hears.
-    rig = BenchRig(tmp_path, load_option=LOAD)
+    rig = BenchRig(tmp_path, OHMIC)
     controller, device = pty.openpty()
     tty.setraw(device)
     rig.link.symlink_to(os.ttyname(device))
@@ -244,6 +239,6 @@ def test_a_dirty_mirror_and_a_mute_instrument_still_get_a_cut(tmp_path: Path) ->
                 heard += os.read(controller, 4096)
         assert b":SOUR:VOLT 0\n:OUTP OFF\n" in heard
     finally:
-        rig.stop()
+        rig.close()
         os.close(controller)
         os.close(device)

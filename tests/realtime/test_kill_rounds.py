@@ -14,16 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hil.processes import BenchRig
+from hil.processes import BenchRig, RigSpec
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 MOMENTS = 50 if LONG else 5
 BOUND_S = {signal.SIGKILL: 0.150, signal.SIGSTOP: 0.250}
-LOAD = ("--load", "ohmic:1e6")
+OHMIC = RigSpec(load="ohmic:1e6")
 LEAST_A = 1e-7
 """A hundred sigma of the range: the twin is certain to be live."""
 TRIES = 10
@@ -63,7 +64,7 @@ def wait_random(rng: random.Random, at_most_s: float) -> None:
 def one_moment(rig: BenchRig, number: signal.Signals, rng: random.Random) -> float:
     """Run a sweep, strike at a random moment with current flowing; return s from the signal to the safe tip."""
     for _ in range(TRIES):
-        rig.start_iv(to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
+        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
         if rig.wait_current(LEAST_A):
             break
         # A host this busy may delay a reading past its deadline: STALE, a cut, and not what is measured here.
@@ -96,19 +97,15 @@ def strike(rig: BenchRig, number: signal.Signals, seed: int) -> list[float]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_worker_struck_with_current_flowing(tmp_path: Path, number: signal.Signals) -> None:
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
+    with BenchRig.running(tmp_path, OHMIC) as rig:
         assert max(strike(rig, number, seed=1)) <= BOUND_S[number]
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs a second core for the emulated instrument")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_worker_struck_without_fifo_beside_three_busy_loops_on_one_core(tmp_path: Path, number: signal.Signals) -> None:
-    with (
-        busy_loops(3, BUSY_CORE),
-        BenchRig.running(
-            tmp_path, load_option=LOAD, config_text=no_realtime, pin_to=BUSY_CORE, pin_smu_to=OTHER_CORE
-        ) as rig,
-    ):
+    spec = replace(OHMIC, config_text=no_realtime, pin_to=BUSY_CORE, pin_smu_to=OTHER_CORE)
+    with busy_loops(3, BUSY_CORE), BenchRig.running(tmp_path, spec) as rig:
         status = rig.status()
         assert status is not None
         assert any("real-time" in note for note in status["notes"])
@@ -117,10 +114,9 @@ def test_worker_struck_without_fifo_beside_three_busy_loops_on_one_core(tmp_path
 
 def test_without_the_keeper_a_dead_worker_leaves_the_current_flowing(tmp_path: Path) -> None:
     # The removal test: the same blow with the keeper stopped first. Only safe-off, from outside, then helps.
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
-        rig.start_iv(to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
+    with BenchRig.running(tmp_path, OHMIC) as rig:
+        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
         rig.wait_current(LEAST_A)
-        assert rig.controller is not None
         os.kill(rig.controller.pid, signal.SIGSTOP)
         struck_ns = time.monotonic_ns()
         os.kill(rig.worker_pid(), signal.SIGKILL)
@@ -142,10 +138,9 @@ def test_without_the_keeper_a_dead_worker_leaves_the_current_flowing(tmp_path: P
 
 
 def test_keeper_killed_the_worker_cuts_and_exits(tmp_path: Path) -> None:
-    with BenchRig.running(tmp_path, load_option=LOAD) as rig:
-        rig.start_iv(to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
+    with BenchRig.running(tmp_path, OHMIC) as rig:
+        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
         rig.wait_current(LEAST_A)
-        assert rig.controller is not None
         worker = rig.worker_pid()
         struck_ns = time.monotonic_ns()
         rig.controller.kill()
