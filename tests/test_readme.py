@@ -159,8 +159,13 @@ def test_the_first_sweep_as_written(desk: Desk) -> None:
                 printed[line] = desk.type(line)
 
     run = next(text for line, text in printed.items() if line.startswith("tipguard run iv"))
-    assert "1 trigger(s)" in run
-    found = re.search(r"cycle 1: (\w+) at -0\.\d+ V .* cut verified [\d.]+ ms after .*; then [\d.e+]+ ohm", run)
+    assert "completed, 1 cycle, 1 trigger\n" in run
+    found = re.search(
+        r"cycle 1: (\w+) at -[\d.]+ ± [\d.]+ mV, first reading -[\d.]+ µA\n"
+        r" +cut verified [\d.]+ ms after the reading\n"
+        r" +what formed reads [\d.]+ kΩ, of which 1.00 kΩ in series\n",
+        run,
+    )
     assert found, run
     assert "NOT PROTECTED: HOST LOSS" in " ".join(printed["tipguard check rig.toml"].split())
     assert "accepts connections" in " ".join(printed["tipguard check rig.toml"].split())
@@ -175,7 +180,7 @@ def test_the_first_sweep_as_written(desk: Desk) -> None:
     wait_for("samples and event at the subscriber", heard, 10.0)
     assert re.search(r"^samples \{.*'bias_v': array\(\[", desk.printed("python listen.py"), re.MULTILINE | re.DOTALL)
     assert desk.interrupt("tipguard serve") == 0, desk.printed("tipguard serve")
-    assert "output_verified_off=True" in desk.printed("tipguard serve")
+    assert "output verified off yes" in desk.printed("tipguard serve")
 
 
 def test_the_subscriber_is_five_lines_and_shares_nothing_with_the_publisher() -> None:

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from edge.cli import bench, check, init, processes, run, talk
+
+ORDER: Final = (
+    "init",
+    "check",
+    "serve",
+    "run",
+    "status",
+    "stop",
+    "rearm",
+    "safe-off",
+    "controller",
+    "uplink",
+    "bench",
+    "hil",
+    "demo",
+)
+
+
+class _InOrder(TyperGroup):
+    """Lists the verbs in the order in which they are needed, not groups last."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - typer's own
+        super().__init__(**settings)
+        self.commands = {name: self.commands[name] for name in ORDER}
 
 
 def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
     """Return the command line; the bench (``hil``) and the demo are imported only when they are asked for."""
     app = typer.Typer(
         name="tipguard",
+        cls=_InOrder,
         help="Guards a conductive-AFM tip: sources the bias, reads every sample, cuts at the surge, loses no event.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,

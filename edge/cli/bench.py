@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from edge.cli.common import EXIT_FAILED, JsonOption, guarded, out, print_json
+from edge.cli.layout import Row, grid, say, width_of
 from edge.errors import ConfigError
 
 NAMES = ("observe",)
@@ -28,20 +28,20 @@ def bench(
         if json:
             print_json(report)
         else:
-            out.print(table(report))
-            out.print(report["method"], markup=False)
+            out.print(grid(rows(report), width_of(out)))
+            say(out, report["method"])
         return EXIT_FAILED if any(result["met"] is False for result in report["results"]) else 0
 
-    guarded(work)
+    guarded(work, json=json)
 
 
-def table(report: dict[str, Any]) -> Table:
-    """Return a bench's results as a table."""
-    result = Table(title=f"bench {report['name']}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("figure", "value", "target", "met"):
-        result.add_column(column)
+def rows(report: dict[str, Any]) -> list[Row]:
+    """Return a bench's results as rows."""
+    result = [Row(("figure", "value", "target", "met"))]
     for figure in report["results"]:
-        target = "" if figure["target"] is None else f"{figure['op']} {figure['target']:g} {figure['unit']}"
-        met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[figure["met"]]
-        result.add_row(figure["name"], f"{figure['value']:.4g} {figure['unit']}", target, met)
+        unit = figure["unit"]
+        target = "" if figure["target"] is None else f"{figure['op']} {figure['target']:g} {unit}"
+        met = {True: "yes", False: "NO", None: ""}[figure["met"]]
+        style = {"yes": "green", "NO": "bold red", "": ""}[met]
+        result.append(Row((figure["name"], f"{figure['value']:.4g} {unit}", target, met), ("", "", "", style)))
     return result

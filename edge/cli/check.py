@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from rich.table import Table
-
 from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, JsonOption, guarded, out, print_json
+from edge.cli.layout import Row, grid, width_of
 from edge.config import load
 
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -23,10 +22,8 @@ def check(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> 
         if json:
             print_json({"ok": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})
         else:
-            table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-            for finding in findings:
-                table.add_row(f"[{_STYLE[finding.grade]}]{finding.grade}[/]", finding.what, finding.text)
-            out.print(table)
+            rows = [Row((found.grade, found.what, found.text), (_STYLE[found.grade],)) for found in findings]
+            out.print(grid(rows, width_of(out)))
         return EXIT_FAILED if failed else 0
 
-    guarded(work)
+    guarded(work, json=json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,9 +12,10 @@ import typer
 from rich.console import Console
 
 from edge import rundir
+from edge.cli.layout import say
 from edge.config import Config, load
 from edge.control_client import ControlClient
-from edge.errors import ConfigError, InstrumentError, PlanRefusedError, TipguardError
+from edge.errors import BusyError, ConfigError, InstrumentError, PlanRefusedError, TipguardError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -38,15 +40,18 @@ def exit_code(error: TipguardError) -> int:
 
 def fail(error: TipguardError) -> NoReturn:
     """Print one line and end."""
-    err.print(f"tipguard: {error}", style="red", markup=False)
+    say(err, f"tipguard: {error}", "red")
     raise typer.Exit(exit_code(error))
 
 
-def guarded(work: Callable[[], int]) -> None:
-    """Run a verb's work and end with its exit code; our errors become one line."""
+def guarded(work: Callable[[], int], *, json: bool = False) -> None:
+    """Run a verb's work and end with its exit code; our errors become one line, with ``json`` also one object."""
     try:
         code = work()
     except TipguardError as error:
+        if json:
+            reason = getattr(error, "reason", None) or type(error).__name__
+            print_json({"error": {"reason": reason, "message": str(error)}})
         fail(error)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -54,13 +59,35 @@ def guarded(work: Callable[[], int]) -> None:
 
 
 def print_json(data: Any) -> None:  # noqa: ANN401 - whatever the verb reports
-    """Print one JSON object, as plain text."""
-    print(json.dumps(data))
+    """Print one JSON object in one line, as plain text."""
+    print(json.dumps(_finite(data), allow_nan=False))
+
+
+def _finite(data: Any) -> Any:  # noqa: ANN401 - whatever the verb reports
+    """Return ``data`` with null for what JSON has no number for."""
+    match data:
+        case float():
+            return data if math.isfinite(data) else None
+        case dict():
+            return {key: _finite(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_finite(value) for value in data]
+    return data
 
 
 def client_for(config: Config) -> ControlClient:
     """Connect to the rig's controller; raise BusyError with what to do if none runs."""
-    return ControlClient(rundir.rig_dir(config.rig.id) / rundir.CONTROL_SOCKET)
+    directory = rundir.rig_dir(config.rig.id)
+    try:
+        return ControlClient(directory / rundir.CONTROL_SOCKET)
+    except BusyError as error:
+        if not rundir.controller_runs(directory):
+            raise
+        # Its keeper is there: a second controller would only be refused.
+        raise BusyError(
+            f"rig {config.rig.id}: the controller runs but does not answer: it is starting, or its instrument does not "
+            "confirm that the output is off. See its messages; in doubt switch the output off at the panel"
+        ) from error
 
 
 def ask(client: ControlClient, verb: str, **args: Any) -> dict[str, Any]:  # noqa: ANN401 - checked by the worker

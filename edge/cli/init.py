@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge.cli.common import DEFAULT_CONFIG, ConfigArgument, guarded, out
+from edge.cli.layout import say
 from edge.config import load, template
 from edge.errors import ConfigError
 
@@ -27,14 +27,22 @@ def init(
         if config.exists() and not force:
             raise ConfigError(f"{config}: exists; --force replaces it", file=str(config))
         text = template(path=port, serial_number=serial_number, series_ohm=series_ohm)
+        partial = config.with_name(config.name + ".new")
         try:
-            Path(config).write_text(text, encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
+            # Checked before it takes the place of a file that works.
+            load(partial)
+            partial.replace(config)
         except OSError as error:
             raise ConfigError(f"{config}: {error.strerror}; choose another place", file=str(config)) from error
-        load(config)
-        out.print(f"wrote {config}", markup=False)
-        if "CHANGE-ME" in text:
-            out.print("next: put in the port and the serial number, then `tipguard check`", markup=False)
+        except ConfigError as error:
+            message = str(error).replace(str(partial), str(config))
+            raise ConfigError(f"{message}; nothing was written", file=str(config), key=error.key) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        say(out, f"wrote {config}")
+        first = "put the port and the serial number into it, then " if "CHANGE-ME" in text else ""
+        say(out, f"next: {first}`tipguard check {config}`")
         return 0
 
     guarded(work)

@@ -13,6 +13,8 @@ from typing import Any
 
 from edge import rundir
 from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, client_for, err, guarded
+from edge.cli.layout import say
+from edge.cli.words import REARM, state_in_words
 from edge.config import Config, load
 from edge.errors import BusyError, ConfigError, TipguardError
 from edge.logs import configure_logs
@@ -43,7 +45,10 @@ def keeper_command(config: Config, path: str) -> list[str]:
 
 
 def controller(config: ConfigArgument = DEFAULT_CONFIG) -> None:
-    """Run keeper and worker of one rig until SIGTERM. Never switches an output on by itself."""
+    """Run keeper and worker of one rig until SIGTERM.
+
+    Never switches an output on by itself.
+    """
 
     def work() -> int:
         command = keeper_command(load(config), str(config.resolve()))
@@ -109,13 +114,18 @@ def uplink_settings(config: Config) -> Any:  # noqa: ANN401 - UplinkSettings, im
 
 
 def serve(config: ConfigArgument = DEFAULT_CONFIG) -> None:
-    """Run controller and uplink together, for a person at a desk. Ctrl-C cuts, verifies and ends both."""
+    """Run controller and uplink together, until Ctrl-C.
+
+    For a person at a desk. Ctrl-C cuts, verifies and ends both.
+    """
 
     def work() -> int:
         loaded = load(config)
         if rundir.controller_runs(rundir.rig_dir(loaded.rig.id)):
-            raise BusyError(f"rig {loaded.rig.id}: a controller already runs; stop that one first")
-        return Desk(loaded, str(config.resolve())).run()
+            raise BusyError(
+                f"rig {loaded.rig.id}: a controller already runs; end that one first (Ctrl-C in its terminal)"
+            )
+        return Desk(loaded, str(config.resolve()), typed=str(config)).run()
 
     guarded(work)
 
@@ -123,11 +133,13 @@ def serve(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 class Desk:
     """Controller and uplink as children of one process."""
 
-    def __init__(self, config: Config, path: str) -> None:
-        """Prepare; starts nothing."""
+    def __init__(self, config: Config, path: str, *, typed: str) -> None:
+        """Prepare; starts nothing. ``typed``: the path as the person gave it."""
+        self._typed = typed
         self._config = config
         self._path = path
         self._stopping = False
+        self._uplink: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
         """Start both, say when the rig is ready, wait; return the controller's exit code."""
@@ -135,8 +147,7 @@ class Desk:
             signal.signal(number, self._on_signal)
         # Children in their own process groups: Ctrl-C reaches them once, through us, in order.
         controller = subprocess.Popen(keeper_command(self._config, self._path), process_group=0)
-        uplink = subprocess.Popen([sys.executable, "-P", "-m", "edge.cli.main", "uplink", self._path], process_group=0)
-        self._children = {"controller": controller, "uplink": uplink}
+        ring = rundir.rig_dir(self._config.rig.id) / rundir.RING_FILE
         announced = False
         uplink_said = False
         while controller.poll() is None:
@@ -145,21 +156,29 @@ class Desk:
                 break
             if not announced and (status := _worker_status(self._config)) and status["state"] != "UNKNOWN":
                 announced = True
-                verdict = f" ({status['verdict']})" if status["verdict"] else ""
-                err.print(f"rig {self._config.rig.id}: ready, state {status['state']}{verdict}", markup=False)
-            if uplink.poll() is not None and not uplink_said:
+                say(err, self._ready(status))
+            # Not before the worker has made what it reads.
+            if self._uplink is None and ring.exists():
+                self._uplink = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "edge.cli.main", "uplink", self._path], process_group=0
+                )
+            if self._uplink is not None and self._uplink.poll() is not None and not uplink_said:
                 uplink_said = True
-                err.print(f"uplink ended (exit {uplink.returncode}); the rig goes on, frames wait in the ring")
-            self._wait(controller)
+                say(err, f"uplink ended (exit {self._uplink.returncode}); the rig goes on, frames wait in the ring")
+            self._wait(controller, 0.2 if announced else 0.05)
         return self._end(controller)
+
+    def _ready(self, status: dict[str, Any]) -> str:
+        do = REARM if status["state"] == "TRIPPED" else f"in another terminal: tipguard run iv {self._typed}"
+        return f"rig {self._config.rig.id}: ready, state {state_in_words(status)}; {do}"
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stopping = True
 
     @staticmethod
-    def _wait(controller: subprocess.Popen[bytes]) -> None:
+    def _wait(controller: subprocess.Popen[bytes], timeout_s: float) -> None:
         try:
-            controller.wait(0.2)
+            controller.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return
 
@@ -176,8 +195,8 @@ class Desk:
                 [sys.executable, "-P", "-m", "edge.controller.safe_off", self._path], check=False, timeout=10
             )
             code = EXIT_FAILED if done.returncode == 0 else 4
-        uplink = self._children["uplink"]
-        if uplink.poll() is None:
+        uplink = self._uplink
+        if uplink is not None and uplink.poll() is None:
             # Let it take what the stop left in the ring.
             uplink.send_signal(signal.SIGTERM)
             try:

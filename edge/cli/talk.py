@@ -2,37 +2,111 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from edge import rundir
 from edge.cli.common import (
     DEFAULT_CONFIG,
+    EXIT_FAILED,
     EXIT_TRIPPED,
     ConfigArgument,
     JsonOption,
     ask,
+    client_for,
     guarded,
     open_rig,
     out,
     print_json,
 )
+from edge.cli.layout import Row, grid, say, width_of
+from edge.cli.words import (
+    REARM,
+    ago,
+    cuts_in_words,
+    last_cut_in_words,
+    meaning,
+    ring_in_words,
+    run_in_words,
+    sample_in_words,
+    state_in_words,
+    verified_off,
+)
+from edge.config import load
+from edge.control_client import ControlClient
+from edge.errors import BusyError, ConfigError
+
+SETTLE_S = 3.0
+"""How long a cut may take before it is said that the instrument does not confirm."""
+POLL_S = 0.02
 
 
 def stop(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Cut now and end the run; never refused. Latches until `tipguard rearm` if the output was on."""
+    """Cut now and end the run; never refused.
+
+    Latches until `tipguard rearm` if the output was on. Exit 1 if the instrument does not confirm that it is off.
+    """
 
     def work() -> int:
-        _, client = open_rig(config)
-        with client:
-            data = ask(client, "stop")
+        with _reach(config) as client:
+            data, status = cut(client)
         if json:
             print_json(data)
         else:
-            out.print("stopped" if data["stopped"] else "nothing was running; the output is off")
-        return 0
+            say(out, stop_in_words(data["stopped"], status))
+        return 0 if data["output_verified_off"] else EXIT_FAILED
 
-    guarded(work)
+    guarded(work, json=json)
+
+
+def _reach(path: Path) -> ControlClient:
+    """Connect to a rig's controller, also where a typo came into its configuration while it ran."""
+    try:
+        return client_for(load(path))
+    except ConfigError as error:
+        from edge.controller.safe_off import from_config
+
+        rig, _ = from_config(path)
+        if rig is None:
+            raise ConfigError(
+                f"{error}. `tipguard safe-off` cuts without it", file=error.file, key=error.key
+            ) from error
+        return ControlClient(rundir.rig_dir(rig) / rundir.CONTROL_SOCKET)
+
+
+def cut(client: ControlClient) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Stop, and wait for the proof; return what `stop --json` prints, and the last status."""
+    stopped = bool(ask(client, "stop")["stopped"])
+    end = time.monotonic() + SETTLE_S
+    status = ask(client, "status")
+    while not settled(status) and time.monotonic() < end:
+        time.sleep(POLL_S)
+        status = ask(client, "status")
+    return {
+        "stopped": stopped,
+        "output_verified_off": verified_off(status),
+        "state": status["state"],
+        "verdict": status["verdict"],
+    }, status
+
+
+def settled(status: dict[str, Any]) -> bool:
+    """Tell whether a stop has come to its end."""
+    return verified_off(status) and (status["run"] is None or status["run"]["status"] != "running")
+
+
+def stop_in_words(stopped: bool, status: dict[str, Any]) -> str:
+    """Say what a stop has come to, and what to do."""
+    said = "stopped" if stopped else "nothing was running"
+    if not verified_off(status):
+        return (
+            f"{said}; state {state_in_words(status)}: the output is NOT verified off. Switch it off at the "
+            "instrument's panel, then `tipguard status`"
+        )
+    off = "output verified off" if stopped else "output off"
+    do = f": {REARM}" if status["state"] == "TRIPPED" else ""
+    return f"{said}; {off}, state {state_in_words(status)}{do}"
 
 
 def rearm(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
@@ -41,14 +115,17 @@ def rearm(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> 
     def work() -> int:
         _, client = open_rig(config)
         with client:
+            state = ask(client, "status")["state"]
+            if state != "TRIPPED":
+                raise BusyError(f"there is nothing to release: the state is {state}, not TRIPPED")
             data = ask(client, "rearm")
         if json:
             print_json(data)
         else:
-            out.print(f"re-armed; state {data['state']}")
+            say(out, f"re-armed; state {data['state']}")
         return 0
 
-    guarded(work)
+    guarded(work, json=json)
 
 
 def status(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
@@ -61,34 +138,43 @@ def status(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) ->
         if json:
             print_json(data)
         else:
-            out.print(table(data))
+            out.print(grid(rows(data), width_of(out)))
         return EXIT_TRIPPED if data["state"] == "TRIPPED" else 0
 
-    guarded(work)
+    guarded(work, json=json)
 
 
-def table(data: dict[str, Any]) -> Table:
-    """Return the status as a table for a person."""
-    result = Table(title=f"rig {data['rig']}", show_header=False, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    verdict = f" ({data['verdict']})" if data["verdict"] else ""
-    style = {"TRIPPED": "bold red", "CUTTING": "bold red", "ENERGISED": "bold yellow"}.get(data["state"], "green")
-    result.add_row("state", f"[{style}]{data['state']}{verdict}[/]")
+def rows(data: dict[str, Any]) -> list[Row]:
+    """Return the status as rows for a person."""
+    style = {"TRIPPED": "bold red", "CUTTING": "bold red", "ENERGISED": "bold yellow", "SAFE": "green"}
+    result = [
+        Row(("rig", data["rig"])),
+        Row(("state", state_in_words(data)), ("", style.get(data["state"], ""))),
+    ]
+    if data["verdict"]:
+        result.append(Row(("why", meaning(data["verdict"]))))
+    if data["state"] == "TRIPPED":
+        result.append(Row(("do", REARM)))
     if data["alarm"]:
-        result.add_row("ALARM", f"[bold red]{data['alarm']}[/]")
+        result.append(Row(("ALARM", data["alarm"]), ("bold red", "bold red")))
     smu = data["smu"]
-    result.add_row("SMU", f"{smu['model']}, serial {smu['serial_number']}" if smu else "not identified")
-    result.add_row("port", data["port"] + (" (emulated)" if data["emulated"] else ""))
-    sample = data["sample"]
-    if sample:
-        result.add_row("last sample", f"{sample['bias_v']:+.4f} V   {sample['current_a']:+.3e} A")
-    lost = f", [bold red]{data['samples_lost']} lost[/]" if data["samples_lost"] else ""
-    result.add_row("samples", f"{data['samples']} since start{lost}")
-    result.add_row("cuts", f"{data['cuts']['planned']} planned, {data['cuts']['protective']} protective")
-    left = data["ring_left_s"]
-    result.add_row("ring", f"{data['ring_used']:.1%} used; room for {left / 60:.0f} min at 50 samples/s")
-    run = data["run"]
-    if run:
-        result.add_row("run", f"{run['plan']} {run['uid']}: {run['status']} ({run['progress']:.0%}) {run['text']}")
-    for note in data["notes"]:
-        result.add_row("note", note)
+    result.append(Row(("SMU", f"{smu['model']}, serial {smu['serial_number']}" if smu else "not identified")))
+    result.append(Row(("port", data["port"] + (" (emulated)" if data["emulated"] else ""))))
+    if sample := data["sample"]:
+        age = ago((data["t_ns"] - sample["t_ns"]) * 1e-9)
+        result.append(Row(("last sample", f"{sample_in_words(sample)}, {age}")))
+    lost = data["samples_lost"]
+    result.append(
+        Row(
+            ("samples", f"{data['samples']} since start" + (f", {lost} LOST" if lost else "")),
+            ("", "bold red" if lost else ""),
+        )
+    )
+    result.append(Row(("cuts", cuts_in_words(data))))
+    if last := last_cut_in_words(data):
+        result.append(Row(("last cut", last)))
+    result.append(Row(("ring", ring_in_words(data))))
+    if data["run"]:
+        result.append(Row(("run", run_in_words(data["run"]))))
+    result.extend(Row(("note", note)) for note in data["notes"])
     return result

@@ -11,6 +11,7 @@ from typing import Literal
 from edge import rundir
 from edge.clock import LoopClock
 from edge.config import Config
+from edge.control_client import ControlClient
 from edge.controller.preflight import clamp_layer
 from edge.errors import TipguardError, WrongInstrumentError
 from edge.instruments.drivers import make_smu
@@ -36,7 +37,7 @@ def check_port(config: Config) -> list[Finding]:
     try:
         emulated = is_emulated(path)
     except TipguardError as error:
-        return [Finding("port", "fail", str(error))]
+        return [Finding("port", "fail", str(error).removeprefix("port "))]
     if emulated:
         return [Finding("port", "ok", f"{path}: a pseudo-terminal, an emulated instrument")]
     findings = []
@@ -75,7 +76,8 @@ def check_instrument(config: Config) -> list[Finding]:
                     f"serial number {identity.serial_number!r} ({identity.model}) answers, smu.serial_number is "
                     f"{config.smu.serial_number!r}; check the cable, or correct the configuration"
                 )
-            name = f"{identity.model}, serial {identity.serial_number}, firmware {identity.firmware}"
+            firmware = " ".join(identity.firmware.split())
+            name = f"{identity.model}, serial {identity.serial_number}, firmware {firmware}"
             findings = [Finding("instrument", "ok", name)]
             if await smu.output_on():
                 findings.append(Finding("output", "fail", "ON with no controller running; `tipguard safe-off` cuts it"))
@@ -94,18 +96,47 @@ def check_instrument(config: Config) -> list[Finding]:
         port.close()
 
 
+def check_resistor(config: Config) -> Finding:
+    """Say up to which bias the series resistor holds the current limit, and what holds it beyond."""
+    ohm, limits = config.rig.series_resistor_ohm, config.limits
+    held_v = limits.current_a * ohm
+    need = f"limits.voltage_v = {limits.voltage_v:g} V needs {limits.voltage_v / limits.current_a:g} ohm"
+    layer = clamp_layer(config, limits.voltage_v)
+    if layer.startswith("series resistor: "):
+        return Finding("series resistor", "ok", layer.removeprefix("series resistor: "))
+    held = f"{ohm:g} ohm hold {limits.current_a:g} A up to {held_v:.3g} V" if ohm else "none"
+    if limits.allow_clamp:
+        text = f"{held}; beyond with --accept-clamp: {layer}; {need}"
+    else:
+        text = f"{held}; plans beyond are refused; {need}"
+    return Finding("series resistor", "warn", text)
+
+
+def check_held(config: Config) -> Finding:
+    """Ask the running controller for the state of the instrument that it holds."""
+    try:
+        with ControlClient(rundir.rig_dir(config.rig.id) / rundir.CONTROL_SOCKET) as client:
+            status = client.call("status").get("data") or {}
+    except TipguardError:
+        return Finding(
+            "instrument",
+            "fail",
+            "held by a controller that does not answer: it is starting, or its instrument does not confirm that the "
+            "output is off; see its messages, in doubt switch the output off at the panel",
+        )
+    verdict = f" ({status['verdict']})" if status.get("verdict") else ""
+    state = str(status.get("state"))
+    return Finding(
+        "instrument",
+        "warn" if state == "TRIPPED" else "ok",
+        f"held by the running controller, state {state}{verdict}; see `tipguard status`",
+    )
+
+
 def check_protection(config: Config) -> list[Finding]:
     """Say which layers protect the tip on this rig, and which are missing."""
-    volts = config.limits.voltage_v
-    held = config.rig.series_resistor_ohm > 0 and volts / config.rig.series_resistor_ohm <= config.limits.current_a
-    layer = clamp_layer(config, volts)
-    largest = config.limits.current_a * config.rig.series_resistor_ohm
     return [
-        Finding(
-            "series resistor",
-            "ok" if held else "warn",
-            layer if held else f"{layer}; without accept_clamp plans are held to {largest:.3g} V",
-        ),
+        check_resistor(config),
         Finding("SMU compliance", "ok", "set and read back before every output-on; about 30 us"),
         Finding("/OE heartbeat", "warn", "not wired"),
         Finding("front end", "warn", "none"),
@@ -131,7 +162,7 @@ def check(config: Config, file: Path) -> list[Finding]:
     findings = [Finding("configuration", "ok", f"{file}: rig {config.rig.id}, kind {config.rig.kind}")]
     findings += check_port(config)
     if rundir.controller_runs(rundir.rig_dir(config.rig.id)):
-        findings.append(Finding("instrument", "ok", "held by the running controller; see `tipguard status`"))
+        findings.append(check_held(config))
     elif not any(finding.what == "port" and finding.grade == "fail" for finding in findings):
         findings += check_instrument(config)
     findings += check_protection(config)
