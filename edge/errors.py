@@ -50,7 +50,11 @@ class FrameError(RemoteError, ValueError):
 
 
 class LinkLostError(RemoteError, OSError):
-    """A port is gone: unplugged, closed at the other end, or failing."""
+    """A port is gone: unplugged, closed at the other end, or failing. ``errno`` where the system gave one."""
+
+    def __str__(self) -> str:
+        """Return the sentence without the number."""
+        return self.strerror or super().__str__()
 
 
 class InstrumentError(RemoteError):

@@ -259,7 +259,7 @@ class Cutter:
             self._report.protective_cuts += 1
         scalars: dict[str, Any] = {
             "kind": "cut",
-            "run": record.run,
+            "run": f"{record.run:016x}" if record.run else "",
             "verdict": record.verdict.value,
             "planned": record.planned,
             "escalated": record.escalated,
@@ -272,7 +272,7 @@ class Cutter:
             "written_ns": record.written_ns,
             "verified_ns": record.verified_ns,
         }
-        document = dict(scalars)
+        document = {**scalars, "run": record.run}
         if record.state_before is State.ENERGISED:
             event = self._guard.event(
                 reading_ns=record.reading_ns,

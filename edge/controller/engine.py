@@ -152,7 +152,7 @@ class Engine:
             "previous": known,
         }
         self.recorder.event(self.report.last_event)
-        self.report.notice("started tripped", verdict=self.report.trip_verdict.value, previous=known)
+        self.report.notice("started tripped", verdict=self.report.trip_verdict.value, previous=_in_short(latch))
 
     async def _resync(self) -> None:
         """Make sure that the next answer belongs to the next question: end half a message, drop late replies.
@@ -485,3 +485,12 @@ class Engine:
             self._cutter.tick(now_ns)
         self.recorder.tick(now_ns)
         self._page.stamp(now_ns)
+
+
+def _in_short(latch: Latch | None) -> str:
+    """Return what is known of the last life in a few words."""
+    if latch is None:
+        return "no record"
+    if latch.keeper_cut is not None:
+        return f"worker {latch.keeper_cut.get('cause', 'ended')}, cut by the keeper"
+    return "ended with the output on" if latch.state == DIRTY else "was tripped"

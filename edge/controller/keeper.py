@@ -225,10 +225,14 @@ class Keeper:
                 self._mirror.write(Latch(TRIPPED, verdict or "RESTART", self._page.epoch, record))
             except OSError as error:
                 _say(f"state.json cannot be written ({error.strerror}); look at the run directory")
-        _say(
-            f"worker {cause}; bias cut in {(record['last_ns'] - record['decided_ns']) / 1e6:.1f} ms, "
-            + ("verified off" if record["verified"] else "NOT VERIFIED: switch the output off at the instrument")
-        )
+        took_s = (record["last_ns"] - record["decided_ns"]) / 1e9
+        took = f"{took_s * 1e3:.0f} ms" if took_s < 1 else f"{took_s:.1f} s"
+        if not record["verified"]:
+            _say(f"worker {cause}; the cut is NOT VERIFIED after {took}: switch the output off at the instrument")
+        elif live:
+            _say(f"worker {cause} with the output on; cut, verified off in {took}")
+        else:
+            _say(f"worker {cause}; output verified off in {took}")
 
     def _cut(self) -> dict[str, Any]:
         """Cut on our own descriptor until verified, or until a signal after the alarm."""

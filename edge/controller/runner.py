@@ -168,7 +168,7 @@ class Runner:
                 if self._engine.state is State.TRIPPED:
                     verdict = self._engine.report.trip_verdict
                     who = f" by {self._stop_by}" if self._stop_by else ""
-                    return "tripped", f"tripped: {verdict.value if verdict else '?'}{who}", None
+                    return "tripped", f"{verdict.value if verdict else '?'}{who}", None
                 if outcome.verdict is not None:
                     self._rearms += 1
         finally:

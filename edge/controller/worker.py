@@ -133,7 +133,9 @@ class Worker:
         # output may be on, nor where it would block.
         while self.engine.report.notices and not self.guard.machine.output_may_be_on and _writable(sys.stderr):
             what, data = self.engine.report.notices.popleft()
-            self._log.warning(what, **data)
+            # What a plan was looking for is no warning.
+            expected = data.get("planned") is True and data.get("verified") is True
+            (self._log.info if expected else self._log.warning)(what, **data)
 
     # -- verbs
 

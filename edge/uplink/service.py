@@ -102,7 +102,7 @@ class _Uplink:
 
     async def run(self) -> None:
         self._log.info(
-            "uplink started; frames are kept only in the ring until the broker acknowledges them, and not at all after",
+            "uplink started; no durable outbox yet: frames are kept only in the ring until the broker has them",
             broker=f"{self._settings.host}:{self._settings.port}",
             ring=str(self._settings.ring_path),
         )
