@@ -25,6 +25,7 @@ from hil.devices.keithley2400.settings import Settings
 from hil.devices.keithley2400.table import BREAK_THROUGH, commands
 from hil.devices.keithley2400.timing import Timing, nanoseconds
 from hil.devices.keithley2400.unit import Unit
+from hil.errors import BenchFaultError
 from hil.protocols import Load, Wire
 
 INPUT_BUFFER_BYTES: Final = 1024
@@ -99,6 +100,13 @@ class Keithley2400:
     def attach(self, wire: Wire) -> None:
         """Plug the unit into a line; see :class:`hil.protocols.Device`."""
         self._wire = wire
+
+    @property
+    def wire(self) -> Wire:
+        """The line it is plugged into; raises BenchFaultError before :meth:`attach`."""
+        if self._wire is None:
+            raise BenchFaultError("the unit is not plugged into a line")
+        return self._wire
 
     def receive(self, t_ns: int, data: bytes) -> None:
         """Take bytes of which the last was complete at ``t_ns``."""
