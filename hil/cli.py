@@ -53,3 +53,22 @@ def smu(
         serial_number=serial_number,
     )
     raise typer.Exit(serve_smu(options))
+
+
+@app.command()
+def stage(
+    link: Annotated[Path, typer.Option(help="Where the link to the pseudo-terminal appears.")],
+    axes: Annotated[str, typer.Option(help="Names of the axes; the last one carries the tip up and down.")] = "1,2,3",
+    travel_um: Annotated[float, typer.Option(help="Every axis runs from 0 to this, in um.")] = 100.0,
+    baud: Annotated[int, typer.Option(help="Line rate in bit/s (9600 to 460800); 0: bytes take no time.")] = 115200,
+    seed: Annotated[int | None, typer.Option(help="Makes noise and creep. Default: drawn, told when ready.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Write the stage's own record here, as JSON lines.")] = None,
+) -> None:
+    """Serve an emulated PI stage controller (GCS 2.0) on a pseudo-terminal until SIGTERM.
+
+    Prints one JSON line when a client can connect: {"ready": true, "link", "pid", "seed", "axes", "surface_um"}.
+    """
+    from hil.stage import StageOptions, serve_stage
+
+    options = StageOptions(link=link, axes=axes, travel_um=travel_um, baud=baud, seed=seed, truth=truth)
+    raise typer.Exit(serve_stage(options))

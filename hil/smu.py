@@ -16,7 +16,8 @@ from typing import Final
 from hil.devices.keithley2400 import Keithley2400
 from hil.errors import BenchOptionError
 from hil.line.pty import PtyLine, sharpen_timers
-from hil.twin.spec import OhmicSpec, SiteSpec, parse_load, parse_site
+from hil.twin.circuit import Circuit
+from hil.twin.spec import FullSiteSpec, OhmicSpec, SiteSpec, full_site, parse_load, parse_site
 from hil.twin.truth import TruthRecord
 
 BAUDS: Final = (0, 300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600)
@@ -24,6 +25,9 @@ BAUDS: Final = (0, 300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600)
 
 TERMINATORS: Final = {"CR": b"\r", "LF": b"\n", "CRLF": b"\r\n", "LFCR": b"\n\r"}
 """What the 2400 can end its replies with (User's Manual 14-13 to 14-17)."""
+
+TWINS: Final = ("plain", "full")
+"""A filament that is there at once and stays, behind an ideal source; or all of the twin's physics."""
 
 DEFAULT_LOAD: Final = "ohmic:1e7"
 """10 Mohm: 1 uA at 10 V, which no limit minds."""
@@ -35,7 +39,9 @@ class SmuOptions:
 
     ``load`` (``ohmic:R``) and ``site`` (``gb|gi|hl[:U_MEDIAN_V]``) exclude each other; with neither, the load is
     :data:`DEFAULT_LOAD`. ``seed`` (0 to 2**32 - 1) draws the site and the noise; None draws a seed, which the ready
-    line tells. ``series_ohm`` sits between terminals and sample, in ohm.
+    line tells. ``series_ohm`` sits between terminals and sample, in ohm. ``twin`` is one of :data:`TWINS`; the full one
+    has a cable of ``cable_f`` farad (1e-12 to 1e-7), ``transients`` at output on/off and range change, and a
+    ``site_fault`` (stuck-on, open-tip) if asked.
     """
 
     link: Path
@@ -47,6 +53,10 @@ class SmuOptions:
     seed: int | None = None
     truth: Path | None = None
     serial_number: str = "1304207"
+    twin: str = "plain"
+    cable_f: float = Circuit().cable_f
+    transients: bool = False
+    site_fault: str | None = None
 
 
 def serve_smu(options: SmuOptions) -> int:
@@ -88,7 +98,7 @@ def _serve(options: SmuOptions) -> None:
             load.close(time.monotonic_ns())
 
 
-def _check(options: SmuOptions) -> tuple[OhmicSpec | SiteSpec, int, bytes]:
+def _check(options: SmuOptions) -> tuple[OhmicSpec | SiteSpec | FullSiteSpec, int, bytes]:
     if options.baud not in BAUDS:
         known = ", ".join(str(baud) for baud in BAUDS[1:])
         raise BenchOptionError(f"--baud {options.baud}: a 2400 knows {known}; 0 makes bytes take no time")
@@ -103,9 +113,22 @@ def _check(options: SmuOptions) -> tuple[OhmicSpec | SiteSpec, int, bytes]:
     if options.load is not None and options.site is not None:
         raise BenchOptionError("--load and --site: only one sample fits the terminals; leave one out")
     seed = int.from_bytes(os.urandom(4), "little") if options.seed is None else options.seed
+    if options.twin not in TWINS:
+        raise BenchOptionError(f"--twin {options.twin}: want one of {', '.join(TWINS)}")
     if options.site is not None:
-        return parse_site(options.site), seed, terminator
+        return _site(options, parse_site(options.site)), seed, terminator
+    if options.twin == "full":
+        raise BenchOptionError("--twin full: a resistor has nothing more to show; name a --site")
     return parse_load(DEFAULT_LOAD if options.load is None else options.load), seed, terminator
+
+
+def _site(options: SmuOptions, plain: SiteSpec) -> SiteSpec | FullSiteSpec:
+    if options.twin == "full":
+        transients, fault = options.transients, options.site_fault
+        return full_site(plain, cable_f=options.cable_f, transients=transients, fault=fault)
+    if options.transients or options.site_fault is not None or options.cable_f != Circuit().cable_f:
+        raise BenchOptionError("--cable-f, --transients and --site-fault: only --twin full has them")
+    return plain
 
 
 @contextmanager

@@ -40,6 +40,14 @@ class Hazard:
         """ln of the hazard in 1/s at drive ``u`` in V; minus infinity at u <= 0."""
         return self.log_h0 + u / self.v_star if u > 0 else -math.inf
 
+    def ramp_trigger_v(self, rate_v_s: float, threshold: float) -> float:
+        """Drive in V at which a ramp from 0 V at ``rate_v_s`` has spent ``threshold`` (unit-exponential, above 0).
+
+        The closed form of what a site does under a fine staircase: v* ln(1 + threshold rho/(h0 v*)).
+        """
+        log_share = math.log(threshold * rate_v_s / self.v_star) - self.log_h0
+        return self.v_star * (math.log1p(math.exp(log_share)) if log_share < 30 else log_share)
+
 
 class Trigger:
     """One nucleation to come: fires when the integrated hazard reaches a unit-exponential threshold.
@@ -66,6 +74,10 @@ class Trigger:
         log_wait_ns = math.log(self._left) - self._log_rate + math.log(1e9)
         # 43.6 is ln of 2**63: in 292 years nobody looks.
         return math.ceil(math.exp(log_wait_ns)) if log_wait_ns < 43.6 else None
+
+    def due(self, u: float) -> bool:
+        """Whether the threshold is spent and there is a drive ``u`` in V."""
+        return u > 0 and self._left <= 0
 
     def elapse(self, dt_ns: int) -> None:
         """Spend ``dt_ns`` at the present drive."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hil.errors import BenchOptionError
+from hil.twin.circuit import Circuit
+from hil.twin.full import Site
 from hil.twin.ohmic import OhmicLoad
 from hil.twin.site import KINDS, SwitchingSite
 from hil.twin.truth import TruthRecord
@@ -36,6 +38,44 @@ class SiteSpec:
     def build(self, *, series_ohm: float, seed: int, truth: TruthRecord) -> SwitchingSite:
         """Make the load, drawn from ``seed``."""
         return SwitchingSite(self.kind, u_median_v=self.u_median_v, series_ohm=series_ohm, seed=seed, truth=truth)
+
+
+@dataclass(frozen=True, slots=True)
+class FullSiteSpec:
+    """The same site with growth, thickening, reset, cable and source loop; ``stuck_on`` and ``open_tip`` spoil it."""
+
+    kind: str
+    u_median_v: float
+    circuit: Circuit
+    stuck_on: bool = False
+    open_tip: bool = False
+
+    def build(self, *, series_ohm: float, seed: int, truth: TruthRecord) -> Site:
+        """Make the load, drawn from ``seed``."""
+        return Site(
+            self.kind,
+            u_median_v=self.u_median_v,
+            series_ohm=series_ohm,
+            seed=seed,
+            truth=truth,
+            circuit=self.circuit,
+            stuck_on=self.stuck_on,
+            open_tip=self.open_tip,
+        )
+
+
+FAULTS = ("stuck-on", "open-tip")
+"""What can be wrong with a full site."""
+
+
+def full_site(spec: SiteSpec, *, cable_f: float, transients: bool, fault: str | None) -> FullSiteSpec:
+    """Return the full form of a plain site; raises BenchOptionError for a fault or a capacitance nobody has."""
+    if fault is not None and fault not in FAULTS:
+        raise BenchOptionError(f"--site-fault {fault}: want one of {', '.join(FAULTS)}")
+    circuit = Circuit(cable_f=cable_f)
+    if transients:
+        circuit = circuit.with_transients()
+    return FullSiteSpec(spec.kind, spec.u_median_v, circuit, fault == "stuck-on", fault == "open-tip")
 
 
 def parse_load(text: str) -> OhmicSpec:

@@ -9,8 +9,10 @@ Events of the truth record, in the order of their times:
                the current just after, ``r_on_ohm`` the filament.
 ``safe``       \\|v_tip\\| fell below 1 mV or the path opened, whichever came first.
 ``live``       that ended.
-``summary``    the end of the run, with ``peak_v`` (largest \\|source level\\| at a closed path, V), and the numbers of
-               ``set_onset``, ``safe`` and ``live`` events.
+``summary``    the end of the run, with ``peak_v`` (largest \\|source level\\| at a closed path, V), the numbers of
+               ``set_onset``, ``safe`` and ``live`` events, and what the tip carried above ``limit_a``:
+               ``over_limit_s``, and ``samples_over_limit``, counted on a grid of 0.2 ms (the shortest aperture of a
+               2400: 0.01 PLC at 50 Hz) that knows nothing of anybody's readings.
 
 ``peak_current_a`` is the largest \\|I\\| so far. ``charge_c`` (integral of \\|I\\|) and ``energy_j`` (dissipated in the
 sample, the series resistor's share excluded) count from the first onset; from the start for loads that have none.
@@ -29,6 +31,12 @@ SAFE_V = 1e-3
 
 NEVER_NS = 1 << 62
 
+LIMIT_A = 1e-3
+"""The current "to avoid damage to the c-AFM tip" (Lu et al.)."""
+
+SAMPLE_NS = 200_000
+"""Grid of ``samples_over_limit``."""
+
 
 class OperatingPoint(NamedTuple):
     """Where source and sample meet."""
@@ -44,12 +52,14 @@ class OperatingPoint(NamedTuple):
 class SourcedLoad(ABC):
     """Base of the loads; implements :class:`hil.protocols.Load`. Subclasses say where they operate and what changes.
 
-    The source is ideal: it follows its level and its clamp at once. (A 2400 needs 30 us to limit; that, and the
-    cable's charge, belong to the full twin.)
+    The source is ideal here: it follows its level and its clamp at once. (A 2400 needs 30 us to limit; that, and the
+    cable's charge, are in :mod:`hil.twin.live`.)
     """
 
-    def __init__(self, *, series_ohm: float, truth: TruthRecord | None, dose_from_start: bool) -> None:
-        """Begin disconnected; ``series_ohm`` (0 to 1e12) sits between terminals and sample."""
+    def __init__(
+        self, *, series_ohm: float, truth: TruthRecord | None, dose_from_start: bool, limit_a: float = LIMIT_A
+    ) -> None:
+        """Begin disconnected; ``series_ohm`` (0 to 1e12) sits between terminals and sample; ``limit_a`` is counted."""
         if not 0 <= series_ohm < 1e12:
             raise BenchOptionError(f"--series-ohm {series_ohm}: want a resistance in ohm from 0 to 1e12")
         self.series_ohm = series_ohm
@@ -69,6 +79,9 @@ class SourcedLoad(ABC):
         self._peak_a = 0.0
         self._peak_v = 0.0
         self._safe = True
+        self.limit_a = limit_a
+        self._over_s = 0.0
+        self._samples_over = 0
         self._counts = {"set_onset": 0, "safe": 0, "live": 0}
 
     def set_source(self, t_ns: int, v_set: float, i_limit_a: float, *, connected: bool) -> None:
@@ -79,7 +92,7 @@ class SourcedLoad(ABC):
         if not i_limit_a >= 0:
             raise BenchFaultError(f"current clamp {i_limit_a} A: want a magnitude")
         self._close_segment(t_ns)
-        self._v_set, self._i_limit_a, self._connected = v_set, i_limit_a, connected
+        self._switch(v_set, i_limit_a, connected=connected)
         self._open_segment(t_ns)
         self.advance(t_ns)
 
@@ -102,7 +115,13 @@ class SourcedLoad(ABC):
         self.advance(t_ns)
         self._close_segment(t_ns)
         counts = {f"n_{event}": count for event, count in self._counts.items()}
-        self._record(t_ns, "summary", self._point.v_tip, self._point.i_a, {"peak_v": self._peak_v, **counts})
+        over: Entry = {
+            "limit_a": self.limit_a,
+            "over_limit_s": self._over_s,
+            "samples_over_limit": self._samples_over,
+        }
+        more: Entry = {"peak_v": self._peak_v, **counts}
+        self._record(t_ns, "summary", self._point.v_tip, self._point.i_a, more | over)
         self.truth.close()
 
     @property
@@ -130,6 +149,15 @@ class SourcedLoad(ABC):
         """Voltage at the terminals now, in V: the level, or less while clamped."""
         return self._point.v_tip + self._point.i_a * self.series_ohm
 
+    def _switch(self, v_set: float, i_limit_a: float, *, connected: bool) -> None:
+        """Take over what the source is set to; called between two segments."""
+        self._v_set, self._i_limit_a, self._connected = v_set, i_limit_a, connected
+
+    @property
+    def _path_open(self) -> bool:
+        """Whether nothing can reach the tip."""
+        return not self._connected
+
     @abstractmethod
     def _operate(self, v_set: float, i_limit_a: float) -> OperatingPoint:
         """Return the operating point at a closed path."""
@@ -156,7 +184,7 @@ class SourcedLoad(ABC):
         self._peak_a = max(self._peak_a, abs(point.i_a))
         if self._connected:
             self._peak_v = max(self._peak_v, abs(self._v_set))
-        safe = not self._connected or abs(point.v_tip) < SAFE_V
+        safe = self._path_open or abs(point.v_tip) < SAFE_V
         if safe != self._safe:
             self._safe = safe
             self._record(t_ns, "safe" if safe else "live", point.v_tip, point.i_a)
@@ -166,12 +194,18 @@ class SourcedLoad(ABC):
         dt_ns = t_ns - self._since_ns
         point = self._point
         self._elapse(dt_ns)
+        if abs(point.i_a) > self.limit_a:
+            self._count_over(self._since_ns, t_ns)
         charge_c = point.i_a * (dt_ns * 1e-9)
         self._charge_c += charge_c
         if self._dosing:
             self._dose_c += abs(charge_c)
             self._energy_j += point.v_tip * charge_c
         self._since_ns = self._t_ns = t_ns
+
+    def _count_over(self, begin_ns: int, end_ns: int) -> None:
+        self._over_s += (end_ns - begin_ns) * 1e-9
+        self._samples_over += end_ns // SAMPLE_NS - begin_ns // SAMPLE_NS
 
     def _record(self, t_ns: int, event: str, v_tip: float, i_a: float, more: Entry | None = None) -> None:
         if event in self._counts:
