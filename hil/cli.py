@@ -34,6 +34,12 @@ def smu(
     seed: Annotated[int | None, typer.Option(help="Draws site and noise. Default: drawn, and told when ready.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Write the sample's own record here, as JSON lines.")] = None,
     serial_number: Annotated[str, typer.Option(help="Serial number in the reply to *IDN?.")] = "1304207",
+    twin: Annotated[
+        str, typer.Option(help="plain: a filament at once and for good; full: growth, reset, cable, source loop.")
+    ] = "plain",
+    cable_f: Annotated[float, typer.Option(help="Full twin: capacitance of the cable in F.")] = 300e-12,
+    transients: Annotated[bool, typer.Option(help="Full twin: spikes at output on/off and range change.")] = False,
+    site_fault: Annotated[str | None, typer.Option(help="Full twin: stuck-on or open-tip.")] = None,
 ) -> None:
     """Serve an emulated Keithley 2400 on a pseudo-terminal until SIGTERM.
 
@@ -51,6 +57,10 @@ def smu(
         seed=seed,
         truth=truth,
         serial_number=serial_number,
+        twin=twin,
+        cable_f=cable_f,
+        transients=transients,
+        site_fault=site_fault,
     )
     raise typer.Exit(serve_smu(options))
 
