@@ -237,7 +237,8 @@ def test_servo_off_is_a_refusal_with_its_number_and_no_stop() -> None:
         with pytest.raises(StageRefusedError, match="servo is off") as caught:
             await bench.stage.move_to({"1": 60e-6})
         assert caught.value.code == ErrorCode.NOT_REFERENCED_OR_SERVO_OFF
-        assert bench.unit.error == 0
+        await bench.pause(5 * MS)
+        assert bench.unit.error == 0, "a stop would leave 10"
         assert not (await bench.stage.status()).servo_on
         await bench.stage.servo(on=True)
         await bench.stage.move_to({"1": 60e-6})
@@ -277,8 +278,9 @@ def test_a_target_that_changed_on_its_way_is_found_and_stopped(damage: Callable[
         damaged(bench, damage)
         with pytest.raises(TargetReadbackError, match=r"axis 1: target 61\.5 reads back"):
             await bench.stage.move_to({"1": 61.5e-6})
-        await bench.stage.stopped()
+        await bench.pause(MS)
         assert not bench.moving()
+        await bench.stage.stopped()
         # 5 to 10 ms of a 1 mm/s move: what the read-back costs on this line.
         assert abs(bench.true_um("1") - 50) < 10
         assert (await bench.stage.status()).error == 0
@@ -454,8 +456,25 @@ def test_a_cancelled_move_is_stopped() -> None:
         move.cancel()
         with pytest.raises(asyncio.CancelledError):
             await move
-        await bench.stage.stopped()
+        await bench.pause(MS)
         assert not bench.moving()
+        await bench.stage.stopped()
+
+    on_bench(main)
+
+
+def test_a_stop_before_the_move_was_sent_keeps_it_from_being_sent() -> None:
+    async def main(bench: Bench) -> None:
+        sent: list[bytes] = []
+        bench.line.tamper(lambda _n, data: noted(sent, data))
+        move = asyncio.ensure_future(bench.stage.move_to({"1": 100e-6}))
+        await bench.pause(MS)
+        assert sent == [b"POS? 1 2 3\n"]
+        bench.stage.stop()
+        with pytest.raises(StageStoppedError):
+            await move
+        await bench.stage.stopped()
+        assert not any(data.startswith(b"MOV ") for data in sent)
 
     on_bench(main)
 
