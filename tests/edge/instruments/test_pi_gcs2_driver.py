@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.errors import InstrumentError, LinkLostError, ReplyTimeoutError, TipguardError
-from edge.instruments.contact import HOLD_S, AnalogContact
-from edge.instruments.gcs_controller import GcsController, GcsOptions
-from edge.instruments.gcs_link import MAX_UNSENT, GcsLink
-from edge.instruments.pi_gcs2 import PiGcs2
+from edge.errors import InstrumentError, ReplyTimeoutError, TipguardError
 from edge.instruments.stage import (
     Contact,
     Stage,
@@ -28,66 +24,17 @@ from edge.instruments.stage import (
 )
 from firmware_proto.gcs2 import commands
 from firmware_proto.gcs2.errors import ErrorCode
-from hil.devices.pi_gcs2 import AxisModel, FlatSurface, Model, PiController
-from hil.line.memory import MemoryLine
+from hil.devices.pi_gcs2 import AxisModel
+from hil.stage_bench import StageBench, on_stage_bench
 from hil.virtual import VirtualClock, run_virtual
 
 MS = 1_000_000
 S = 1_000_000_000
 
 
-class Bench:
-    """An emulated controller, its line, and the drivers on it."""
-
-    def __init__(
-        self,
-        clock: VirtualClock,
-        *,
-        options: GcsOptions | None = None,
-        baud: int = 115200,
-        seed: int = 1,
-        **model: Any,  # noqa: ANN401 - those of the model
-    ) -> None:
-        axes = tuple(AxisModel(name, velocity_um_s=1000.0) for name in "123")
-        self.clock = clock
-        self.surface = FlatSurface()
-        self.unit = PiController(Model(**({"axes": axes} | model)), self.surface, seed=seed)
-        self.line = MemoryLine(self.unit, clock, baud)
-        self.link = GcsLink(self.line.transport, clock)
-        self.controller = GcsController(self.link, options)
-        self.stage = PiGcs2(self.controller)
-        self.contact = AnalogContact(self.controller, threshold_v=0.5)
-
-    async def ready(self) -> Bench:
-        await self.stage.start()
-        await self.stage.servo(on=True)
-        return self
-
-    def true_um(self, axis: str) -> float:
-        return self.unit.position_m(self.clock.now_ns(), axis) * 1e6
-
-    def moving(self) -> bool:
-        return any(self.unit.moving(self.clock.now_ns(), name) for name in "123")
-
-    async def pause(self, duration_ns: int) -> None:
-        await self.clock.sleep_until(self.clock.now_ns() + duration_ns)
-
-    async def at(self, delay_ns: int, act: Callable[[], object]) -> None:
-        await self.pause(delay_ns)
-        act()
-        self.line.poke()
-
-
-def on_bench(main: Callable[[Bench], Awaitable[None]], **options: Any) -> None:  # noqa: ANN401 - those of the bench
-    async def run(clock: VirtualClock) -> None:
-        await main(await Bench(clock, **options).ready())
-
-    run_virtual(run)
-
-
 def test_it_satisfies_the_protocols() -> None:
     async def main(clock: VirtualClock) -> None:
-        bench = Bench(clock)
+        bench = StageBench(clock)
         stage: Stage = bench.stage
         contact: Contact = bench.contact
         assert stage is bench.stage
@@ -101,7 +48,7 @@ def test_it_satisfies_the_protocols() -> None:
     [{}, {"numbers": "exponent"}, {"unit": "mm"}, {"unit": "mm", "numbers": "exponent"}, {"processing_s": 0.03}],
 )
 def test_identity_axes_and_a_move_in_si(model: dict[str, Any]) -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         identity = await bench.stage.start()
         assert identity.model == "E-727.3CD"
         assert list(bench.stage.axes) == ["1", "2", "3"]
@@ -116,27 +63,27 @@ def test_identity_axes_and_a_move_in_si(model: dict[str, Any]) -> None:
         assert (status.moving, status.on_target, status.servo_on, status.error) == (False, True, True, 0)
         assert bench.link.strays == 0
 
-    on_bench(main, **model)
+    on_stage_bench(main, **model)
 
 
 def test_several_axes_move_at_once() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         began_ns = bench.clock.now_ns()
         await bench.stage.move_to({"1": 10e-6, "3": 90e-6})
         assert bench.clock.now_ns() - began_ns < 0.2 * S
         assert bench.true_um("1") == pytest.approx(10, abs=0.006)
         assert bench.true_um("3") == pytest.approx(90, abs=0.006)
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_a_status_is_dated_before_its_first_question() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         asked_ns = bench.clock.now_ns()
         status = await bench.stage.status()
         assert status.t_ns == asked_ns < bench.clock.now_ns()
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 # Start
@@ -144,7 +91,7 @@ def test_a_status_is_dated_before_its_first_question() -> None:
 
 def test_what_an_earlier_client_left_is_not_executed() -> None:
     async def main(clock: VirtualClock) -> None:
-        bench = Bench(clock, servo_on=True)
+        bench = StageBench(clock, servo_on=True)
         bench.link.write(b"MOV 1 8")
         await bench.ready()
         assert bench.true_um("1") == pytest.approx(50.0, abs=1e-9)
@@ -157,14 +104,14 @@ def test_what_an_earlier_client_left_is_not_executed() -> None:
 def test_a_controller_that_lacks_what_is_needed_is_refused_by_name(missing: str) -> None:
     async def main(clock: VirtualClock) -> None:
         with pytest.raises(InstrumentError, match=rf"does not list {missing[:-1]}\? in HLP\?"):
-            await Bench(clock, without=frozenset({missing})).ready()
+            await StageBench(clock, without=frozenset({missing})).ready()
 
     run_virtual(main)
 
 
 @pytest.mark.parametrize("without", [{"#5"}, {"#24"}, {"VEL", "VEL?", "PUN?"}, {"#24", "STP"}, {"#5", "#24", "VEL?"}])
 def test_what_is_not_listed_is_done_without(without: set[str]) -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         await bench.stage.move_to({"1": 60e-6})
         move = asyncio.ensure_future(bench.stage.move_to({"1": 100e-6}))
         await bench.pause(20 * MS)
@@ -176,12 +123,12 @@ def test_what_is_not_listed_is_done_without(without: set[str]) -> None:
         assert bench.true_um("1") < 99
         assert (await bench.stage.status()).error == 0
 
-    on_bench(main, without=frozenset(without))
+    on_stage_bench(main, without=frozenset(without))
 
 
 def test_nobody_there() -> None:
     async def main(clock: VirtualClock) -> None:
-        bench = Bench(clock)
+        bench = StageBench(clock)
         bench.line.tamper(lambda _n, _data: b"")
         began_ns = clock.now_ns()
         with pytest.raises(ReplyTimeoutError, match="is the stage controller on"):
@@ -195,12 +142,12 @@ def test_nobody_there() -> None:
 def test_a_controller_that_describes_nonsense_is_refused(reply: str) -> None:
     async def main(clock: VirtualClock) -> None:
         if reply == "PUN":
-            bench = Bench(clock)
+            bench = StageBench(clock)
             object.__setattr__(bench.unit.model, "unit", "furlong")
         elif reply == "travel":
-            bench = Bench(clock, axes=(AxisModel("1", low_um=0.0, high_um=1e-5),))
+            bench = StageBench(clock, axes=(AxisModel("1", low_um=0.0, high_um=1e-5),))
         else:
-            bench = Bench(clock, identity="(c) nobody")
+            bench = StageBench(clock, identity="(c) nobody")
         with pytest.raises(InstrumentError):
             await bench.ready()
 
@@ -220,7 +167,7 @@ def noted(sent: list[bytes], data: bytes) -> bytes:
     [({"1": 100.1e-6}, "1"), ({"1": 1e-6, "2": -1e-9}, "2"), ({"Z": 0.0}, "Z"), ({"1": float("nan")}, "1"), ({}, "")],
 )
 def test_a_target_outside_is_refused_before_anything_is_sent(targets: dict[str, float], axis: str) -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         sent: list[bytes] = []
         bench.line.tamper(lambda _n, data: noted(sent, data))
         with pytest.raises(TargetOutsideError) as caught:
@@ -228,11 +175,11 @@ def test_a_target_outside_is_refused_before_anything_is_sent(targets: dict[str, 
         assert caught.value.axis == axis
         assert sent == []
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_servo_off_is_a_refusal_with_its_number_and_no_stop() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         await bench.stage.servo(on=False)
         with pytest.raises(StageRefusedError, match="servo is off") as caught:
             await bench.stage.move_to({"1": 60e-6})
@@ -243,22 +190,22 @@ def test_servo_off_is_a_refusal_with_its_number_and_no_stop() -> None:
         await bench.stage.servo(on=True)
         await bench.stage.move_to({"1": 60e-6})
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_a_servo_that_does_not_close_is_told() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         bench.line.tamper(lambda _n, data: b"" if data.startswith(b"SVO ") else data)
         with pytest.raises(StageError, match="servo of 1, 2, 3 reads back on"):
             await bench.stage.servo(on=False)
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 # Damage on the wire
 
 
-def damaged(bench: Bench, damage: Callable[[bytes], bytes]) -> None:
+def damaged(bench: StageBench, damage: Callable[[bytes], bytes]) -> None:
     bench.line.tamper(lambda _n, data: damage(data) if data.startswith(b"MOV ") else data)
 
 
@@ -274,7 +221,7 @@ def damaged(bench: Bench, damage: Callable[[bytes], bytes]) -> None:
     ],
 )
 def test_a_target_that_changed_on_its_way_is_found_and_stopped(damage: Callable[[bytes], bytes]) -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         damaged(bench, damage)
         with pytest.raises(TargetReadbackError, match=r"axis 1: target 61\.5 reads back"):
             await bench.stage.move_to({"1": 61.5e-6})
@@ -285,18 +232,18 @@ def test_a_target_that_changed_on_its_way_is_found_and_stopped(damage: Callable[
         assert abs(bench.true_um("1") - 50) < 10
         assert (await bench.stage.status()).error == 0
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_a_lost_line_feed_executes_nothing() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         damaged(bench, lambda data: data.rstrip(b"\n"))
         with pytest.raises(InstrumentError):
             await bench.stage.move_to({"1": 60e-6})
         await bench.pause(S)
         assert bench.true_um("1") == pytest.approx(50.0, abs=1e-9)
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 @settings(max_examples=60, deadline=None)
@@ -314,7 +261,7 @@ def test_no_single_damage_makes_a_wrong_move_count(at: int, kind: str, bit: int)
             return data[: k + 1] + data[k:]
         return data[:k] + bytes((data[k] ^ 1 << bit,)) + data[k + 1 :]
 
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         damaged(bench, damage)
         try:
             await bench.stage.move_to({"1": 61.25e-6, "2": 7.5e-6})
@@ -329,14 +276,14 @@ def test_no_single_damage_makes_a_wrong_move_count(at: int, kind: str, bit: int)
             assert bench.true_um("2") == pytest.approx(7.5, abs=0.01)
             assert bench.true_um("3") == pytest.approx(50.0, abs=1e-9)
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 # Stalls, stops, errors on the way
 
 
 def test_a_jam_is_a_stall_within_its_deadline_and_is_stopped() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         bench.unit.stall(bench.clock.now_ns(), "1")
         began_ns = bench.clock.now_ns()
         with pytest.raises(StageStalledError, match=r"not on target after 1\.0"):
@@ -344,11 +291,11 @@ def test_a_jam_is_a_stall_within_its_deadline_and_is_stopped() -> None:
         assert bench.clock.now_ns() - began_ns < 1.3 * S
         await bench.stage.stopped()
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_the_deadline_comes_from_distance_and_velocity() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         bench.link.write(commands.velocity({"1": 10.0}))
         await bench.stage.start()
         began_ns = bench.clock.now_ns()
@@ -361,11 +308,11 @@ def test_the_deadline_comes_from_distance_and_velocity() -> None:
         await task
         assert bench.clock.now_ns() - began_ns == pytest.approx((5.0 * 1.5 + 1.0) * S, rel=0.02)
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_an_error_on_the_way_ends_the_move_at_once() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         task = asyncio.ensure_future(bench.at(20 * MS, lambda: bench.unit.stall(bench.clock.now_ns(), "1", error=1024)))
         began_ns = bench.clock.now_ns()
         with pytest.raises(StageError, match="went wrong: 1024") as caught:
@@ -374,21 +321,21 @@ def test_an_error_on_the_way_ends_the_move_at_once() -> None:
         assert caught.value.code == 1024
         assert bench.clock.now_ns() - began_ns < 60 * MS
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_a_servo_that_opens_on_the_way_is_a_stall() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         task = asyncio.ensure_future(bench.at(20 * MS, lambda: bench.unit.open_servo(bench.clock.now_ns(), "1")))
         with pytest.raises(StageStalledError):
             await bench.stage.move_to({"1": 100e-6})
         await task
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_stop_returns_at_once_and_the_move_says_so() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         move = asyncio.ensure_future(bench.stage.move_to({"1": 100e-6}))
         await bench.pause(25 * MS)
         now_ns = bench.clock.now_ns()
@@ -403,7 +350,7 @@ def test_stop_returns_at_once_and_the_move_says_so() -> None:
         assert (await bench.stage.status()).error == 0
         await bench.stage.move_to({"1": 60e-6})
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 @settings(max_examples=60, deadline=None)
@@ -411,7 +358,7 @@ def test_stop_returns_at_once_and_the_move_says_so() -> None:
 def test_a_stop_at_any_time_stops(delay_us: int) -> None:
     """Also between MOV, its ERR? and its read-back: a MOV that waits in the controller starts after the stop."""
 
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         move = asyncio.ensure_future(bench.stage.move_to({"1": 100e-6}))
         await bench.pause(delay_us * 1000)
         bench.stage.stop()
@@ -423,24 +370,24 @@ def test_a_stop_at_any_time_stops(delay_us: int) -> None:
         assert bench.true_um("1") == here
         assert (await bench.stage.status()).error == 0
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_a_move_that_was_on_its_way_is_stopped_by_the_second_look() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         bench.link.write(b"SVO 1 1\nSVO 2 1\nMOV 1 100\n")
         bench.stage.stop()
         await bench.stage.stopped()
         await bench.pause(S)
         assert bench.true_um("1") < 99
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_stop_before_start_sends_all_it_has() -> None:
     async def main(clock: VirtualClock) -> None:
         sent: list[bytes] = []
-        bench = Bench(clock)
+        bench = StageBench(clock)
         bench.line.tamper(lambda _n, data: noted(sent, data))
         bench.stage.stop()
         assert b"".join(sent) == b"\x18STP\n"
@@ -449,7 +396,7 @@ def test_stop_before_start_sends_all_it_has() -> None:
 
 
 def test_a_cancelled_move_is_stopped() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         move = asyncio.ensure_future(bench.stage.move_to({"1": 100e-6}))
         await bench.pause(30 * MS)
         assert bench.moving()
@@ -460,11 +407,11 @@ def test_a_cancelled_move_is_stopped() -> None:
         assert not bench.moving()
         await bench.stage.stopped()
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_a_stop_before_the_move_was_sent_keeps_it_from_being_sent() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         sent: list[bytes] = []
         bench.line.tamper(lambda _n, data: noted(sent, data))
         move = asyncio.ensure_future(bench.stage.move_to({"1": 100e-6}))
@@ -476,21 +423,21 @@ def test_a_stop_before_the_move_was_sent_keeps_it_from_being_sent() -> None:
         await bench.stage.stopped()
         assert not any(data.startswith(b"MOV ") for data in sent)
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_somebody_else_s_stop_is_told_as_such() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         task = asyncio.ensure_future(bench.at(20 * MS, lambda: bench.unit.receive(bench.clock.now_ns(), b"\x18")))
         with pytest.raises(StageStoppedError, match="somebody else"):
             await bench.stage.move_to({"1": 100e-6})
         await task
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_an_error_is_kept_until_somebody_deals_with_it() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         bench.unit.open_servo(bench.clock.now_ns(), "2", error=1024)
         assert (await bench.stage.status()).error == 1024
         status = await bench.stage.status()
@@ -502,11 +449,11 @@ def test_an_error_is_kept_until_somebody_deals_with_it() -> None:
         assert await bench.stage.take_error() == 0
         await bench.stage.move_to({"1": 60e-6})
 
-    on_bench(main)
+    on_stage_bench(main)
 
 
 def test_an_incremental_stage_is_referenced_once() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         with pytest.raises(StageRefusedError):
             await bench.stage.move_to({"1": 60e-6})
         await bench.stage.reference()
@@ -515,198 +462,12 @@ def test_an_incremental_stage_is_referenced_once() -> None:
         await bench.stage.reference()
         assert bench.true_um("1") == pytest.approx(60, abs=0.01)
 
-    on_bench(main, referencing="required")
+    on_stage_bench(main, referencing="required")
 
 
 def test_an_absolute_stage_does_not_move_for_its_reference() -> None:
-    async def main(bench: Bench) -> None:
+    async def main(bench: StageBench) -> None:
         await bench.stage.reference()
         assert not bench.moving()
 
-    on_bench(main)
-
-
-# The link
-
-
-def test_a_late_reply_is_not_the_answer_to_the_next_question() -> None:
-    async def main(bench: Bench) -> None:
-        # The controller answers POS? 0.7 s after it was asked, in the middle of the next question.
-        held = bench.unit._processing_ns
-        bench.unit._processing_ns = 700 * MS
-        with pytest.raises(ReplyTimeoutError):
-            await bench.stage.position()
-        bench.unit._processing_ns = held
-        await bench.stage.move_to({"1": 60e-6})
-        assert bench.true_um("1") == pytest.approx(60, abs=0.01)
-        assert bench.link.strays == 1
-
-    on_bench(main)
-
-
-def test_an_unplugged_cable_is_a_lost_link_and_a_stop_does_not_raise() -> None:
-    async def main(bench: Bench) -> None:
-        told: list[LinkLostError] = []
-        bench.link.on_lost = told.append
-        task = asyncio.ensure_future(bench.at(20 * MS, bench.line.unplug))
-        with pytest.raises(LinkLostError):
-            await bench.stage.move_to({"1": 100e-6})
-        await task
-        bench.stage.stop()
-        with pytest.raises(LinkLostError):
-            await bench.stage.position()
-        assert len(told) == 1
-
-    on_bench(main)
-
-
-def test_two_askers_take_turns() -> None:
-    async def main(bench: Bench) -> None:
-        results = await asyncio.gather(
-            bench.stage.move_to({"1": 60e-6}), bench.stage.status(), bench.contact.signal_v(), bench.stage.position()
-        )
-        assert results[0]["1"] == pytest.approx(60e-6, abs=10e-9)
-        assert results[2] == pytest.approx(0.02)
-        assert bench.link.strays == 0
-
-    on_bench(main)
-
-
-def test_a_second_question_without_the_lock_is_a_bug_that_shows() -> None:
-    async def main(bench: Bench) -> None:
-        first = asyncio.ensure_future(bench.link.query(b"POS?\n", 1.0))
-        await asyncio.sleep(0)
-        with pytest.raises(InstrumentError, match="before the last one was answered"):
-            await bench.link.query(b"POS?\n", 1.0)
-        await first
-
-    on_bench(main)
-
-
-def test_a_line_that_takes_little_or_nothing() -> None:
-    async def main(bench: Bench) -> None:
-        bench.line.short_writes(0)
-        for _ in range(5000):
-            bench.stage.stop()
-        assert len(bench.link._unsent) <= MAX_UNSENT + 1
-        bench.line.short_writes(None)
-        await bench.stage.stopped()
-        await bench.stage.move_to({"1": 60e-6})
-
-    on_bench(main)
-
-
-def test_a_stop_that_the_line_did_not_take_goes_out_once_it_does() -> None:
-    async def main(bench: Bench) -> None:
-        bench.link.write(commands.move({"1": 100.0}))
-        await bench.pause(10 * MS)
-        bench.line.short_writes(0)
-        bench.stage.stop()
-        await bench.pause(10 * MS)
-        assert bench.moving()
-        bench.line.short_writes(None)
-        await bench.pause(10 * MS)
-        assert not bench.moving()
-
-    on_bench(main)
-
-
-def test_a_line_of_noise_is_given_up() -> None:
-    async def main(bench: Bench) -> None:
-        stop = asyncio.Event()
-
-        async def noise() -> None:
-            while not stop.is_set():
-                bench.line.transport._arrive(b"x")
-                await bench.pause(50 * MS)
-
-        bench.line.tamper(lambda _n, _data: b"")
-        with pytest.raises(ReplyTimeoutError):
-            await bench.stage.position()
-        bench.line.tamper(None)
-        task = asyncio.ensure_future(noise())
-        with pytest.raises(InstrumentError, match="does not get quiet"):
-            await bench.stage.position()
-        stop.set()
-        await task
-        await bench.pause(S)
-        assert (await bench.stage.position())["1"] == pytest.approx(50e-6, abs=2e-9)
-
-    on_bench(main)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=6))
-def test_any_garbage_for_a_reply_is_a_typed_error_of_ours(garbage: list[bytes]) -> None:
-    async def main(bench: Bench) -> None:
-        pieces = list(garbage)
-
-        def answer(_n: int, _data: bytes) -> bytes:
-            if pieces:
-                bench.clock.call_at(bench.clock.now_ns() + MS, lambda: bench.line.transport._arrive(pieces.pop(0)))
-            return b""
-
-        bench.line.tamper(answer)
-        with pytest.raises(TipguardError):
-            await bench.stage.move_to({"1": 60e-6})
-
-    on_bench(main)
-
-
-# Contact
-
-
-def test_contact_holds_for_20_ms() -> None:
-    async def main(bench: Bench) -> None:
-        assert not await bench.contact.in_contact()
-        await bench.stage.move_to({"3": 50.05e-6})
-        began_ns = bench.clock.now_ns()
-        assert await bench.contact.in_contact()
-        assert bench.clock.now_ns() - began_ns >= HOLD_S * S
-        await bench.stage.move_to({"3": 49e-6})
-        assert not await bench.contact.in_contact()
-
-    on_bench(main)
-
-
-@pytest.mark.parametrize(("bump_ms", "contact"), [(5, False), (15, False), (60, True)])
-def test_a_bump_is_no_contact(bump_ms: int, contact: bool) -> None:
-    async def main(bench: Bench) -> None:
-        bench.surface.idle_v = 2.0
-
-        def fall() -> None:
-            bench.surface.idle_v = 0.02
-
-        task = asyncio.ensure_future(bench.at(bump_ms * MS, fall))
-        assert await bench.contact.in_contact() is contact
-        await task
-
-    on_bench(main)
-
-
-def test_without_tav_contact_is_unknown_not_absent() -> None:
-    async def main(bench: Bench) -> None:
-        with pytest.raises(InstrumentError, match=r"has no TAV\?"):
-            await bench.contact.in_contact()
-
-    on_bench(main, analog_inputs=0)
-
-
-def test_a_mute_input_is_an_error_not_air() -> None:
-    async def main(bench: Bench) -> None:
-        bench.line.tamper(lambda _n, data: b"" if data.startswith(b"TAV?") else data)
-        with pytest.raises(ReplyTimeoutError):
-            await bench.contact.in_contact()
-
-    on_bench(main)
-
-
-@pytest.mark.parametrize(
-    "options", [{"channel": 0, "threshold_v": 1.0}, {"threshold_v": float("nan")}, {"threshold_v": 11.0}]
-)
-def test_thresholds_and_channels_that_cannot_be(options: dict[str, Any]) -> None:
-    async def main(clock: VirtualClock) -> None:
-        with pytest.raises(ValueError, match="must be"):
-            AnalogContact(Bench(clock).controller, **options)
-
-    run_virtual(main)
+    on_stage_bench(main)
