@@ -145,3 +145,16 @@ class Relaxation:
         """Return when v(t) is ``v`` for the first time after 0, in s; inf for never. Only where d is 0."""
         share = (v - self.end) / self.b if self.b else 0.0
         return -self.tau_b * math.log(share) if 0 < share < 1 else math.inf
+
+
+def part_above(limit_v: float, curve: Relaxation, duration_s: float) -> tuple[float, float]:
+    """Return the part of a segment in s in which the magnitude is above a limit; begin = end for none."""
+    first, last = abs(curve.at(0.0)), abs(curve.at(duration_s))
+    if min(first, last) >= limit_v:
+        return 0.0, duration_s
+    if max(first, last) <= limit_v:
+        return 0.0, 0.0
+    sign = math.copysign(1.0, curve.at(0.0 if first > last else duration_s))
+    # With two exponentials a segment changes by 5 %, and a straight line will do.
+    crossing_s = duration_s * (limit_v - first) / (last - first) if curve.d else curve.reaches(sign * limit_v)
+    return (0.0, crossing_s) if first > last else (crossing_s, duration_s)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from hil.twin.circuit import Circuit, Relaxation, Source, transient_v
+from hil.twin.circuit import Circuit, Relaxation, Source, part_above, transient_v
 from hil.twin.site import Onset
 from hil.twin.spot import Change, Spot, SpotState
 from hil.twin.terminals import LIMIT_A, NEVER_NS, SAFE_V, OperatingPoint, SourcedLoad
@@ -34,10 +34,7 @@ _OVER: Final = 1e-3  # a clamp that holds the limit is reached from above and ne
 
 
 class LiveLoad(SourcedLoad):
-    """A tip behind its circuit, on a spot or in the air (``spot`` None).
-
-    ``series_ohm`` 0 puts the cable's charge at the tip: nothing is between them.
-    """
+    """A tip behind its circuit, on a spot or in the air (``spot`` None); at 0 ohm the cable's charge is at the tip."""
 
     def __init__(
         self,
@@ -117,14 +114,15 @@ class LiveLoad(SourcedLoad):
         """Return where source and site meet when everything has settled."""
         g, series_ohm = self._g, self.series_ohm
         through = g / (1 + series_ohm * g)
-        limit_v = None if self.spot is None else self.spot.ionic_limit_v(i_limit_a)
-        if limit_v is not None:
-            line_v = limit_v + series_ohm * i_limit_a
+        ionic_v = None if self.spot is None else self.spot.ionic_limit_v(i_limit_a)
+        if ionic_v is not None:
+            line_v = ionic_v + series_ohm * i_limit_a
         else:
             line_v = i_limit_a / through if abs(v_set) * through > i_limit_a else math.inf
-        clamped = line_v < abs(v_set)
-        line_v = math.copysign(line_v, v_set) if clamped else v_set
-        return OperatingPoint(line_v, line_v * through, clamped)
+        if line_v >= abs(v_set):
+            return OperatingPoint(v_set, v_set * through, clamped=False)
+        line_v = math.copysign(line_v, v_set)
+        return OperatingPoint(line_v, line_v * through, clamped=True)
 
     def _operating_point(self) -> OperatingPoint:
         spot, circuit, series_ohm = self.spot, self.circuit, self.series_ohm
@@ -211,7 +209,8 @@ class LiveLoad(SourcedLoad):
         last_a = abs(g * self._v_site)
         self._peak_a = max(self._peak_a, last_a)
         if max(first_a, last_a) > self.limit_a * (1 + _OVER):
-            self._count_part(begin_ns, t_ns, first_a, last_a)
+            begin_s, end_s = part_above(self.limit_a * (1 + _OVER) / g, site, t)
+            self._count_over(begin_ns + round(begin_s * 1e9), begin_ns + round(end_s * 1e9))
         if self.spot is not None:
             self.spot.age(self._mean_v, dt_ns)
             if self._connected and t > 0.9 * _SETTLED_TAUS * self._tau and self.spot.state is SpotState.LRS:
@@ -225,14 +224,6 @@ class LiveLoad(SourcedLoad):
         self._charge_c += self.circuit.cable_f * (site_v - self._v_site if self._at_tip else line_v - self._v_line)
         self._v_line, self._v_site = line_v, site_v
 
-    def _count_part(self, begin_ns: int, end_ns: int, first_a: float, last_a: float) -> None:
-        """Count the part of a segment above the limit; the current changes by 5 %, so a straight line will do."""
-        limit_a = self.limit_a * (1 + _OVER)
-        if min(first_a, last_a) < limit_a:
-            crossing_ns = begin_ns + round((end_ns - begin_ns) * (limit_a - first_a) / (last_a - first_a))
-            begin_ns, end_ns = (begin_ns, crossing_ns) if first_a > last_a else (crossing_ns, end_ns)
-        self._count_over(begin_ns, end_ns)
-
     def _change(self, t_ns: int) -> None:
         spot = self.spot
         if spot is None:
@@ -240,17 +231,13 @@ class LiveLoad(SourcedLoad):
         if spot.state is SpotState.LRS:
             self._thickest_s = max(self._thickest_s, spot.filament_s)
         change = spot.settle(self._v_site)
-        if change is None:
-            return
         if change is Change.BRIDGED:
             self._bridge(t_ns, spot)
-            return
-        more: Entry = {"u_median_v": spot.hazard.u_median_v}
-        if change is Change.NUCLEATION:
-            self._nucleated = Onset(t_ns, self._v_site, self._v_set)
-        elif change is Change.RESET:
-            more = {"r_on_ohm": 1 / self._thickest_s}
-        self._record(t_ns, change.value, self._v_site, self._g * self._v_site, more)
+        elif change is not None:
+            more: Entry = {"r_on_ohm": 1 / self._thickest_s} if change is Change.RESET else {}
+            if change is Change.NUCLEATION:
+                self._nucleated = Onset(t_ns, self._v_site, self._v_set)
+            self._record(t_ns, change.value, self._v_site, self._g * self._v_site, more)
 
     def _bridge(self, t_ns: int, spot: Spot) -> None:
         begun = self._nucleated or Onset(t_ns, self._v_site, self._v_set)

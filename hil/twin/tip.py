@@ -1,7 +1,9 @@
 """A tip that a stage moves over a sample: contact or air, and which spot, as a load at the instrument's terminals.
 
-The emulated stage tells it every position it passes (:meth:`ScanningTip.move`) and reads the deflection signal from
-it; the emulated 2400 has it at its terminals. Both live in one process and on one clock.
+The emulated stage hands it the paths of its axes and reads the deflection signal from it (it is a
+``hil.devices.pi_gcs2.mechanics.Mechanics``); the emulated 2400 has it at its terminals. Both live in one process and
+on one clock. Along a path it looks where it is every millisecond, at rest every second: what happens does not depend
+on how often either instrument asks. :meth:`ScanningTip.move` is the same without a stage.
 
 Its ``landing`` entries in the truth record carry ``x_m``, ``y_m`` (on the sample), ``sent_x_m``, ``sent_y_m`` (the
 stage's), ``kind``, ``distance_m``, ``u_median_v``, ``load_n`` and ``state`` (lrs: a filament was there already).
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Final
 
 from hil.errors import BenchFaultError
@@ -21,12 +24,21 @@ from hil.twin.sample_map import Landing, SampleMap
 from hil.twin.terminals import LIMIT_A
 from hil.twin.truth import Entry, TruthRecord
 
+LOOK_NS: Final = 1_000_000
+"""How often a moving tip looks whether it touches, in ns."""
+
+REST_LOOK_NS: Final = 1_000_000_000
+"""The same at rest, where only drift and creep move it."""
+
 LEAST_LOAD_N: Final = 1e-9
 """A lighter touch than this, in N, is no contact."""
 
 
 class ScanningTip(LiveLoad):
-    """The tip, at first in the air. ``cantilever`` says at which z it touches and what the detector shows."""
+    """The tip, at first in the air. ``cantilever`` says at which z it touches and what the detector shows.
+
+    ``axes``: the names of the stage's x, y and z. ``idle_v``: what the detector shows in the air.
+    """
 
     def __init__(
         self,
@@ -37,6 +49,8 @@ class ScanningTip(LiveLoad):
         circuit: Circuit | None = None,
         truth: TruthRecord | None = None,
         limit_a: float = LIMIT_A,
+        axes: tuple[str, str, str] = ("1", "2", "3"),
+        idle_v: float = 0.02,
     ) -> None:
         """Begin disconnected and in the air, at no position."""
         super().__init__(None, series_ohm=series_ohm, circuit=circuit, truth=truth, limit_a=limit_a)
@@ -45,6 +59,43 @@ class ScanningTip(LiveLoad):
         self.landing: Landing | None = None
         self._z_m: float | None = None
         self._contact = sample.contact
+        self._axes = axes
+        self._idle_v = idle_v
+        self._paths: dict[str, Callable[[int], float]] = {}
+        self._rest_ns = 0
+        self._look_ns: int | None = None
+
+    # What the stage moves
+
+    def follow(self, t_ns: int, axis: str, position_m: Callable[[int], float], rest_ns: int) -> None:
+        """From ``t_ns`` on ``axis`` is at ``position_m(t)`` m, at rest from ``rest_ns`` on; other axes are ignored."""
+        if axis not in self._axes:
+            return
+        self.advance(max(t_ns, self._t_ns))
+        self._paths[axis] = position_m
+        self._rest_ns = max(self._rest_ns, rest_ns)
+        if len(self._paths) == len(self._axes):
+            self._look_ns = max(t_ns, self._t_ns)
+
+    def signal_v(self, t_ns: int, channel: int) -> float:
+        """Return the deflection signal at ``t_ns`` in V, at most 10 V; other channels than 1 are open and read 0 V."""
+        if channel != 1 or self._axes[2] not in self._paths:
+            return 0.0
+        return min(10.0, self._idle_v + self.cantilever.deflection_v(self._paths[self._axes[2]](t_ns)))
+
+    def advance(self, t_ns: int) -> None:
+        """Let the sample live until ``t_ns`` and the tip move; see :class:`hil.protocols.Load`."""
+        while self._look_ns is not None and self._look_ns <= t_ns:
+            look_ns = self._look_ns
+            if look_ns < self._rest_ns:
+                self._look_ns = min(look_ns + LOOK_NS, self._rest_ns)
+            else:
+                self._look_ns = look_ns + REST_LOOK_NS
+            x_m, y_m, z_m = (self._paths[axis](look_ns) for axis in self._axes)
+            self.move(look_ns, x_m, y_m, z_m)
+        super().advance(t_ns)
+
+    # The same without a stage
 
     @property
     def in_contact(self) -> bool:
