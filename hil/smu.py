@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +13,7 @@ from typing import Final
 from hil.devices.keithley2400 import Keithley2400
 from hil.errors import BenchOptionError
 from hil.line.pty import PtyLine, sharpen_timers
+from hil.signals import stop_signals
 from hil.twin.circuit import Circuit
 from hil.twin.spec import FullSiteSpec, OhmicSpec, SiteSpec, full_site, parse_load, parse_site
 from hil.twin.truth import TruthRecord
@@ -79,7 +77,7 @@ def _serve(options: SmuOptions) -> None:
     truth = TruthRecord(options.truth)
     load = spec.build(series_ohm=options.series_ohm, seed=seed, truth=truth)
     device = Keithley2400(load, serial_number=options.serial_number, terminator=terminator, seed=seed)
-    with _stop_signals() as stop_fd, PtyLine(device, options.link, options.baud) as line:
+    with stop_signals() as stop_fd, PtyLine(device, options.link, options.baud) as line:
         # Only who holds the link may replace the record: it could be that of a bench that runs.
         truth.begin()
         sharpen_timers()
@@ -129,21 +127,3 @@ def _site(options: SmuOptions, plain: SiteSpec) -> SiteSpec | FullSiteSpec:
     if options.transients or options.site_fault is not None or options.cable_f != Circuit().cable_f:
         raise BenchOptionError("--cable-f, --transients and --site-fault: only --twin full has them")
     return plain
-
-
-@contextmanager
-def _stop_signals() -> Iterator[int]:
-    """Give a descriptor that becomes readable on SIGTERM or SIGINT, for a loop that may be anywhere at that time."""
-    read_fd, write_fd = os.pipe()
-    os.set_blocking(write_fd, False)
-    old_fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-    # The handler has nothing to do, but without one the signal would kill; the byte on the pipe is what counts.
-    old = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield read_fd
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(old_fd)
-        os.close(read_fd)
-        os.close(write_fd)
