@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,6 @@ class VirtualRig:
         seed: int = 0,
         timing: Timing | None = None,
         device: Keithley2400 | None = None,
-        wrap_smu: Callable[[Any], Any] | None = None,
     ) -> None:
         """Wire up; nothing is sent. ``directory`` gets ring, page and mirror, as the run directory would."""
         self.clock = clock
@@ -77,7 +76,6 @@ class VirtualRig:
             ring=RingWriter(directory / "ring", RING_BYTES),
             page=self.page,
             mirror=self.mirror,
-            wrap_smu=wrap_smu,
         )
         self.reader = RingReader(directory / "ring")
         self._control: asyncio.Task[None] | None = None

@@ -38,7 +38,7 @@ from edge.samples import Phase, Sample
 from firmware_proto.keithley2400 import commands
 
 TICK_NS: Final = 20_000_000
-RESYNC_NS: Final = 100_000_000
+RESYNC_S: Final = 0.1
 """Longer than any reply that may still be on its way; an abort may swallow what follows it within 20 ms."""
 DEADLINE_MARGIN_S: Final = 0.020
 DEADLINE_MAX_S: Final = 0.150
@@ -160,7 +160,7 @@ class Engine:
         An abort changes no output (manual 14-14).
         """
         self._link.write(self._abort + b"\n")
-        await self._clock.sleep_until(self._clock.now_ns() + RESYNC_NS)
+        await self._link.settle(RESYNC_S)
 
     async def verify_identity(self) -> None:
         """Compare the serial number behind the port with the configured one; raise WrongInstrumentError."""

@@ -66,10 +66,9 @@ class Worker:
         page: Page,
         mirror: Mirror,
         previous_epoch: int = 0,
-        wrap_smu: Callable[[Any], Any] | None = None,
         host: HostWatch | None = None,
     ) -> None:
-        """Wire up; sends nothing. ``wrap_smu`` lets a test put something between engine and driver."""
+        """Wire up; sends nothing."""
         self.config = config
         self.clock = clock
         self.transport = transport
@@ -78,9 +77,7 @@ class Worker:
         self.guard = Guard(config.limits, series_ohm=config.rig.series_resistor_ohm, event=config.event)
         self.link = Link(transport, clock)
         smu = make_smu(self.link, config)
-        self.engine = Engine(
-            config, wrap_smu(smu) if wrap_smu else smu, self.guard, self.recorder, page, mirror, clock, host
-        )
+        self.engine = Engine(config, smu, self.guard, self.recorder, page, mirror, clock, host)
         self.runner = Runner(config, self.engine, self.recorder, clock, emulated=transport.emulated)
         self.notes: list[str] = []
         self._rate = 0.0
