@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 
 from hil.broker import mosquitto_path
 
 SERVICES: dict[str, Callable[[], object]] = {"mosquitto": mosquitto_path}
+
+
+# No wall-clock deadline: a busy host is not a bug in what is tested. The quick suite repeats the same examples, so that
+# green stays green; the long rounds draw new ones.
+hypothesis.settings.register_profile(
+    "tipguard", deadline=None, derandomize=os.environ.get("TIPGUARD_LONG") != "1", print_blob=True
+)
+hypothesis.settings.load_profile("tipguard")
 
 
 def pytest_sessionstart() -> None:
