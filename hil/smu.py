@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hil.devices.keithley2400 import Keithley2400
 from hil.errors import BenchOptionError
-from hil.line.pty import PtyLine, sharpen_timers
-from hil.signals import stop_signals
+from hil.serving import serve_device
 from hil.twin.circuit import Circuit
 from hil.twin.spec import FullSiteSpec, OhmicSpec, SiteSpec, full_site, parse_load, parse_site
 from hil.twin.truth import TruthRecord
@@ -77,23 +74,8 @@ def _serve(options: SmuOptions) -> None:
     truth = TruthRecord(options.truth)
     load = spec.build(series_ohm=options.series_ohm, seed=seed, truth=truth)
     device = Keithley2400(load, serial_number=options.serial_number, terminator=terminator, seed=seed)
-    with stop_signals() as stop_fd, PtyLine(device, options.link, options.baud) as line:
-        # Only who holds the link may replace the record: it could be that of a bench that runs.
-        truth.begin()
-        sharpen_timers()
-        device.advance(time.monotonic_ns())  # power on
-        ready = {
-            "ready": True,
-            "link": str(options.link.absolute()),
-            "pid": os.getpid(),
-            "seed": seed,
-            "u_median_v": spec.u_median_v,
-        }
-        print(json.dumps(ready), flush=True)
-        try:
-            line.run(stop_fd)
-        finally:
-            load.close(time.monotonic_ns())
+    ready = {"seed": seed, "u_median_v": spec.u_median_v}
+    serve_device(device, options.link, options.baud, truth=truth, ready=ready, close=load.close)
 
 
 def _check(options: SmuOptions) -> tuple[OhmicSpec | SiteSpec | FullSiteSpec, int, bytes]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hil.devices.pi_gcs2 import AxisModel, FlatSurface, Model, PiController
 from hil.errors import BenchOptionError
-from hil.line.pty import PtyLine, sharpen_timers
-from hil.signals import stop_signals
+from hil.serving import serve_device
 from hil.twin.truth import TruthRecord
 
 BAUDS: Final = (0, 9600, 19200, 38400, 57600, 115200, 230400, 460800)
@@ -58,24 +55,8 @@ def _serve(options: StageOptions) -> None:
     surface_um = 0.75 * options.travel_um
     surface = FlatSurface(axis=model.axes[-1].name, surface_m=surface_um * 1e-6)
     device = PiController(model, surface, seed=seed, truth=truth)
-    with stop_signals() as stop_fd, PtyLine(device, options.link, options.baud) as line:
-        # Only who holds the link may replace the record: it could be that of a bench that runs.
-        truth.begin()
-        sharpen_timers()
-        device.advance(time.monotonic_ns())  # power on
-        ready = {
-            "ready": True,
-            "link": str(options.link.absolute()),
-            "pid": os.getpid(),
-            "seed": seed,
-            "axes": [axis.name for axis in model.axes],
-            "surface_um": surface_um,
-        }
-        print(json.dumps(ready), flush=True)
-        try:
-            line.run(stop_fd)
-        finally:
-            device.close(time.monotonic_ns())
+    ready = {"seed": seed, "axes": [axis.name for axis in model.axes], "surface_um": surface_um}
+    serve_device(device, options.link, options.baud, truth=truth, ready=ready, close=device.close)
 
 
 def _check(options: StageOptions) -> tuple[Model, int]:
