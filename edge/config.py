@@ -46,10 +46,20 @@ class SmuPort(_Section):
     """Must equal the unit's own setting (MENU > COMMUNICATION > RS-232); below 9600 a reading outlasts its deadline."""
 
 
+class StagePort(_Section):
+    """The serial port of the AFM stage's controller."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Device; a /dev/serial/by-id name on real hardware."""
+    baud: Literal[9600, 19200, 38400, 57600, 115200, 230400, 460800] = 115200
+    """Must equal the controller's own setting."""
+
+
 class Ports(_Section):
-    """Serial ports."""
+    """Serial ports. A rig without a stage measures where the tip stands."""
 
     smu: SmuPort
+    stage: StagePort | None = None
 
 
 class SmuConfig(_Section):
@@ -61,6 +71,49 @@ class SmuConfig(_Section):
     abort: Literal["ctrl-c", "ctrl-x"] = "ctrl-c"
     terminals: Literal["front", "rear"] = "front"
     line_frequency_hz: Literal[50, 60] = 50
+
+
+AxisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,16}$")]
+
+
+class StageConfig(_Section):
+    """The stage, and how the tip is brought to the sample. Read only where ``ports.stage`` is there."""
+
+    driver: Annotated[str, Field(min_length=1)] = "pi-gcs2"
+    serial_number: Annotated[str, Field(min_length=1)] | None = None
+    """Compared with ``*IDN?`` where given; required on real hardware."""
+    x: AxisName = "1"
+    y: AxisName = "2"
+    z: AxisName = "3"
+    towards_sample: Literal["+", "-"] = "+"
+    """Which way z brings tip and sample together."""
+    lift_m: Annotated[float, Field(ge=10e-9, le=1e-3)] = 500e-9
+    """How far the tip is lifted off the sample between two points."""
+    approach_step_m: Annotated[float, Field(ge=0.1e-9, le=1e-6)] = 5e-9
+    """Step of an approach: the tip is pressed in by up to this much beyond the threshold."""
+    approach_window_m: Annotated[float, Field(ge=1e-9, le=1e-4)] = 50e-9
+    """Above the last surface the approach goes in one move up to this distance, then in steps."""
+    approach_max_m: Annotated[float, Field(ge=10e-9, le=1e-3)] = 2e-6
+    """An approach that finds no contact within this way is given up."""
+    settle_s: Annotated[float, Field(ge=0, le=600)] = 0.2
+    """Pause between contact and measurement."""
+    lift_unverified: bool = False
+    """Last resort: lift the tip also from a cut that stays unverified. The arc may cost the tip."""
+
+
+class ContactConfig(_Section):
+    """How contact is told: a deflection signal on an analog input of the stage's controller."""
+
+    channel: Annotated[int, Field(ge=1, le=16)] = 1
+    threshold_v: Annotated[float, Field(ge=-10, le=10)] = 0.1
+    """In contact: above this for 20 ms."""
+
+
+class Scan(_Section):
+    """Moving under bias."""
+
+    max_bias_v: Annotated[float, Field(ge=0, le=VOLTAGE_LIMIT_MAX_V)] = 0.0
+    """No move while the output is on at a level above this."""
 
 
 class Wiring(_Section):
@@ -114,6 +167,9 @@ class Config(_Section):
     rig: Rig
     ports: Ports
     smu: SmuConfig
+    stage: StageConfig = StageConfig()
+    contact: ContactConfig = ContactConfig()
+    scan: Scan = Scan()
     wiring: Wiring = Wiring()
     limits: Limits = Limits()
     event: EventConfig = EventConfig()
@@ -128,6 +184,7 @@ def _sections() -> dict[str, set[str]]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             known[name] = set(model.model_fields)
     known["ports.smu"] = set(SmuPort.model_fields)
+    known["ports.stage"] = set(StagePort.model_fields)
     return known
 
 
@@ -200,6 +257,31 @@ serial_number = "{serial}"    # compared with *IDN? before the output is ever sw
 abort = "ctrl-c"             # "ctrl-c" or "ctrl-x"
 terminals = "front"          # "front" or "rear"
 line_frequency_hz = 50       # 50 or 60
+
+# [ports.stage]              # the stage of the AFM; leave it out on a rig without one
+# path = "/dev/serial/by-id/..."
+# baud = 115200              # the same as on the controller
+
+# [stage]
+# driver = "pi-gcs2"
+# serial_number = "..."      # compared with *IDN? where given; required on real hardware
+# x = "1"                    # names of the axes, as the controller has them
+# y = "2"
+# z = "3"
+# towards_sample = "+"       # which way z brings tip and sample together: "+" or "-"
+# lift_m = 500e-9            # how far the tip is lifted between two points
+# approach_step_m = 5e-9     # step of an approach
+# approach_window_m = 50e-9  # one move down to this distance from the last surface, then steps
+# approach_max_m = 2e-6      # no contact within this way: given up
+# settle_s = 0.2             # between contact and measurement
+# lift_unverified = false    # lift the tip also from a cut that stays unverified; the arc may cost the tip
+
+# [contact]                  # deflection signal on an analog input of the stage's controller
+# channel = 1
+# threshold_v = 0.1          # in contact: above this for 20 ms
+
+# [scan]
+# max_bias_v = 0.0           # no move while the output is on above this level
 
 [wiring]
 hi = "tip"                   # which end the HI terminal is wired to: "tip" or "sample"

@@ -41,8 +41,18 @@ class BusyError(LocalError):
     """Another process holds what is needed (a rig, a port), or the controller is in another state."""
 
 
+class InterlockError(LocalError):
+    """Stage and bias may not do this at the same time; nothing was sent. ``reason`` is a stable word for programs."""
+
+    reason = "interlock"
+
+
 class RingError(LocalError, ValueError):
     """A ring file cannot be used."""
+
+
+class AnalysisError(LocalError, ValueError):
+    """Measured values that cannot be analysed as asked for: arrays that do not fit together, a number out of range."""
 
 
 class FrameError(RemoteError, ValueError):
@@ -67,6 +77,10 @@ class WrongInstrumentError(InstrumentError):
 
 class LimitReadbackError(InstrumentError):
     """A limit or range read back differs from what was set; nothing is energised."""
+
+
+class NoContactError(InstrumentError):
+    """An approach found no sample, or a tip that should be up still touches it."""
 
 
 class ReplyTimeoutError(InstrumentError, TimeoutError):

@@ -8,20 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from edge import rundir
-from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, client_for, err, guarded
+from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, client_for, err, guarded, mqtt_password
 from edge.cli.layout import say
 from edge.cli.words import REARM, state_in_words
 from edge.config import Config, load
-from edge.errors import BusyError, ConfigError, TipguardError
+from edge.errors import BusyError, TipguardError
 from edge.logs import configure_logs
 
 
 def keeper_command(config: Config, path: str) -> list[str]:
     """Return the command line of a rig's keeper."""
+    stage = config.ports.stage
+    of_stage = [] if stage is None else ["--stage-port", stage.path, "--stage-baud", str(stage.baud)]
     return [
         sys.executable,
         # Never a secrets.py or select.py of the folder somebody stands in.
@@ -41,6 +42,7 @@ def keeper_command(config: Config, path: str) -> list[str]:
         "--abort",
         config.smu.abort,
         "--realtime" if config.runtime.realtime == "auto" else "--no-realtime",
+        *of_stage,
     ]
 
 
@@ -95,21 +97,13 @@ def uplink_settings(config: Config) -> Any:  # noqa: ANN401 - UplinkSettings, im
     """Build the uplink's settings from a rig's configuration; raise ConfigError for an unreadable password."""
     from edge.uplink import UplinkSettings
 
-    password = None
-    if config.uplink.password_file is not None:
-        try:
-            password = Path(config.uplink.password_file).read_text(encoding="utf-8").split("\n", 1)[0]
-        except OSError as error:
-            raise ConfigError(
-                f"uplink.password_file: {config.uplink.password_file}: {error.strerror}", key="uplink.password_file"
-            ) from error
     return UplinkSettings(
         rig=config.rig.id,
         ring_path=rundir.rig_dir(config.rig.id) / rundir.RING_FILE,
         host=config.uplink.host,
         port=config.uplink.port,
         username=config.uplink.username,
-        password=password,
+        password=mqtt_password(config),
     )
 
 

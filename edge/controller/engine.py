@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from edge.clock import Clock, TimerHandle
 from edge.config import Config
@@ -23,6 +23,7 @@ from edge.controller.report import Report
 from edge.errors import (
     BusyError,
     InstrumentError,
+    InterlockError,
     LinkLostError,
     PlanRefusedError,
     ReplyTimeoutError,
@@ -30,6 +31,7 @@ from edge.errors import (
 )
 from edge.experiments.steps import Outcome
 from edge.guard.guard import Guard
+from edge.guard.interlocks import Interlock
 from edge.guard.states import Cause, State
 from edge.guard.verdicts import Verdict
 from edge.instruments.link import Link
@@ -50,6 +52,16 @@ IDLE_NS: Final = 150_000_000
 MAX_STEP_SAMPLES: Final = 65_536
 
 
+class StageWatch(Protocol):
+    """What the engine needs to know of a stage; :class:`edge.controller.tip.Tip` does."""
+
+    def output_on_refusals(self, now_ns: int) -> tuple[Interlock, ...]:
+        """Return why the output must stay off; empty if it may go on."""
+
+    def fault(self, now_ns: int) -> tuple[Verdict, tuple[Interlock, ...]] | None:
+        """Return why a bias that is on must go, or None."""
+
+
 class Engine:
     """Drives one SMU under the guard. All methods belong to the loop's thread."""
 
@@ -65,6 +77,8 @@ class Engine:
         host: HostWatch | None = None,
     ) -> None:
         """Take over the link's callbacks; sends nothing. ``host`` is None where there is no keeper to watch."""
+        self.stage: StageWatch | None = None
+        """The rig's stage; None where there is none."""
         self.config = config
         self.smu = smu
         self.guard = guard
@@ -287,6 +301,8 @@ class Engine:
         fault = self._host.fault(self._clock.now_ns()) if self._host is not None else None
         if fault is not None:
             raise BusyError(f"{fault}; nothing was energised. Restart the controller")
+        if self.stage is not None and (refused := self.stage.output_on_refusals(self._clock.now_ns())):
+            raise InterlockError(f"{'; '.join(one.value for one in refused)}: the output stays off")
         # Page and mirror first: from the command's first byte on the output may be on.
         self._mirror.write(Latch(DIRTY, epoch=self.recorder.epoch))
         self._page.energised = True
@@ -481,6 +497,11 @@ class Engine:
             elif self._host is not None and (fault := self._host.fault(now_ns)) is not None:
                 self._cutter.protective(Verdict.SHUTDOWN, now_ns)
                 self.report.raise_alarm("HOST", fault)
+            elif self.stage is not None and (found := self.stage.fault(now_ns)) is not None:
+                verdict, reasons = found
+                self.guard.context = {**self.guard.context, "stage": [reason.value for reason in reasons]}
+                self._cutter.protective(verdict, now_ns)
+                self.report.notice("stage fault", reasons="; ".join(reason.value for reason in reasons))
         elif state is State.CUTTING:
             self._cutter.tick(now_ns)
         self.recorder.tick(now_ns)

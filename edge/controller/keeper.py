@@ -70,6 +70,8 @@ class Keeper:
         self._directory = rundir.rig_dir(args.rig, create=True)
         self._lock = rundir.RigLock(self._directory)
         self._port = OpenPort(args.port, args.baud)
+        # The keeper only holds the stage's port, so that a worker that follows finds it locked and configured.
+        self._stage = OpenPort(args.stage_port, args.stage_baud) if args.stage_port else None
         form = cut_form(args.kind)
         self._lines = form.lines
         self._wants_zero = form.wants_zero
@@ -92,7 +94,8 @@ class Keeper:
         self._stop_ns = 0
         self._started_ns = 0
         self._starts: list[int] = []
-        self._notes: list[str] = [self._port.warning] if self._port.warning else []
+        ports = [port for port in (self._port, self._stage) if port is not None]
+        self._notes: list[str] = [port.warning for port in ports if port.warning]
 
     def run(self) -> int:
         """Keep a worker running until told to stop; return the exit code."""
@@ -130,9 +133,32 @@ class Keeper:
             command.append("--emulated")
         for note in self._notes:
             command += ["--note", note]
+        fds = [fd]
+        if (stage := self._stage_port()) is not None:
+            fds.append(stage.fileno())
+            command += ["--stage-fd", str(stage.fileno())]
+            if stage.emulated:
+                command.append("--stage-emulated")
         # A process group of its own: the terminal's signals reach the keeper only, which stops the worker in order.
-        self._worker = subprocess.Popen(command, pass_fds=(fd,), process_group=0)
+        self._worker = subprocess.Popen(command, pass_fds=fds, process_group=0)
         self._pidfd = os.pidfd_open(self._worker.pid)
+
+    def _stage_port(self) -> OpenPort | None:
+        """Return the stage's port, opened anew where its adapter was unplugged; None where there is none."""
+        stage = self._stage
+        if stage is None:
+            return None
+        poller = select.poll()
+        poller.register(stage.fileno(), 0)
+        if not poller.poll(0):
+            return stage
+        try:
+            stage.close()
+            self._stage = OpenPort(self._args.stage_port, self._args.stage_baud)
+        except (TipguardError, OSError, serial.SerialException) as error:
+            _say(f"the stage's port is gone ({error}); no plan that moves will run")
+            return None
+        return self._stage
 
     def _watch(self, wake_fd: int) -> int | None:
         """Wait for a death, a hang or a signal; act on it; return an exit code to end with, or None."""
@@ -322,6 +348,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rig", required=True)
     parser.add_argument("--port", required=True)
     parser.add_argument("--baud", type=int, required=True)
+    parser.add_argument("--stage-port", default="")
+    parser.add_argument("--stage-baud", type=int, default=115200)
     parser.add_argument("--kind", required=True)
     parser.add_argument("--abort", choices=sorted(commands.ABORT), required=True)
     parser.add_argument("--realtime", action=argparse.BooleanOptionalAction, default=True)

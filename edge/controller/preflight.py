@@ -8,11 +8,39 @@ from __future__ import annotations
 from typing import Final
 
 from edge.config import Config
+from edge.controller.tip import Tip
 from edge.errors import PlanRefusedError
 from edge.experiments.steps import Plan
 
+MAX_NAMED: Final = 5
+"""Points outside the travel that a refusal names."""
 UNPROTECTED_HOST_S: Final = 600.0
 """Longest plan without a heartbeat into /OE or a front end, unless the plan accepts the unprotected host."""
+
+
+def _ports(config: Config) -> str:
+    stage = config.ports.stage
+    return f"port {config.ports.smu.path}" + (f", port {stage.path}" if stage else "")
+
+
+def refuse_or_pass_stage(plan: Plan, tip: Tip | None) -> None:
+    """Raise PlanRefusedError where a plan needs a stage that is not there, or a place outside its travel."""
+    if not plan.needs_stage:
+        return
+    if tip is None:
+        raise PlanRefusedError(
+            f"{plan.name}: moves the tip, and this rig has no stage that answers; see [ports.stage] in the rig's file",
+            reason="no_stage",
+        )
+    if not tip.ready:
+        raise PlanRefusedError(
+            f"{plan.name}: the stage has not answered; `tipguard status` says why", reason="stage_not_ready"
+        )
+    outside = [(number, why) for number, at in enumerate(plan.targets_m, 1) if (why := tip.outside(*at)) is not None]
+    if outside:
+        first = "; ".join(f"point {number}: {why}" for number, why in outside[:MAX_NAMED])
+        more = f" and {len(outside) - MAX_NAMED} more" if len(outside) > MAX_NAMED else ""
+        raise PlanRefusedError(f"{plan.name}: {first}{more}; nothing was moved", reason="outside_travel")
 
 
 def clamp_layer(config: Config, v_max_v: float) -> str:
@@ -28,7 +56,7 @@ def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
     limits = config.limits
     if not emulated:
         raise PlanRefusedError(
-            f"port {config.ports.smu.path} is real hardware and this rig has no rig profile: cut latency, noise and "
+            f"{_ports(config)} is real hardware and this rig has no rig profile: cut latency, noise and "
             "offsets of this unit were never measured. `tipguard commission` will measure them in a later release; "
             "until then plans run on `tipguard hil smu` only",
             reason="not_commissioned",

@@ -9,16 +9,44 @@ from typing import Any, Final
 from edge.clock import Clock
 from edge.config import Config
 from edge.controller.engine import Engine
-from edge.controller.preflight import refuse_or_pass
+from edge.controller.preflight import refuse_or_pass, refuse_or_pass_stage
 from edge.controller.recorder import Recorder, new_id
-from edge.errors import BusyError, PlanRefusedError, TipguardError
-from edge.experiments.steps import Arm, End, Energise, Outcome, Plan, Progress, Ramp, Step
+from edge.controller.tip import Tip
+from edge.errors import (
+    BusyError,
+    InstrumentError,
+    InterlockError,
+    LinkLostError,
+    PlanRefusedError,
+    TipguardError,
+)
+from edge.experiments.steps import (
+    About,
+    Approach,
+    Arm,
+    BrokenOffError,
+    End,
+    Energise,
+    Lift,
+    MoveTo,
+    Outcome,
+    Plan,
+    Progress,
+    Publish,
+    Ramp,
+    Step,
+    StepFailedError,
+    Touch,
+)
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
+from edge.instruments.stage import StageError, TargetOutsideError
 from edge.samples import Phase
 
 RING_WAIT_AT: Final = 0.80
 RING_ALARM_AT: Final = 0.50
+RESERVED: Final = frozenset({"start", "progress", "stop"})
+"""Kinds of run documents that are the runner's own."""
 LEAST_DECLARED_V: Final = 0.1
 """Reads at up to 0.1 V belong to every plan, whatever its sweep."""
 
@@ -30,8 +58,18 @@ class _StoppedError(TipguardError):
 class Runner:
     """One plan at a time."""
 
-    def __init__(self, config: Config, engine: Engine, recorder: Recorder, clock: Clock, *, emulated: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        tip: Tip | None = None,
+        emulated: bool,
+    ) -> None:
         """Idle; sends nothing."""
+        self._tip = tip
         self._config = config
         self._engine = engine
         self._recorder = recorder
@@ -63,6 +101,7 @@ class Runner:
             hint = "look at the bench, then `tipguard rearm`" if self._engine.state is State.TRIPPED else "wait"
             raise BusyError(f"state is {self._engine.state.value}{reason}; {hint}")
         refuse_or_pass(plan, self._config, emulated=self._emulated)
+        refuse_or_pass_stage(plan, self._tip)
         run_id = new_id()
         self._recorder.close_frame()
         self._recorder.run = run_id
@@ -81,7 +120,9 @@ class Runner:
             "results": None,
             "parameters": plan.describe(),
         }
+        self._engine.guard.context = {}
         identity = self._engine.identity
+        stage = self._tip.identity if self._tip is not None else None
         self._recorder.run_doc(
             {
                 "kind": "start",
@@ -98,6 +139,7 @@ class Runner:
                     "emulated": self._emulated,
                 },
                 "smu": None if identity is None else {"model": identity.model, "serial": identity.serial_number},
+                "stage": None if stage is None else {"model": stage.model, "serial": stage.serial_number},
                 "limits": self._config.limits.model_dump(),
             }
         )
@@ -113,6 +155,8 @@ class Runner:
         """Cut if energised, and end the run; False if there was nothing to stop. Never refused."""
         self._stop_by = by
         cut = self._engine.trip(verdict)
+        if self._tip is not None and self.busy:
+            self._tip.stop()
         return cut or self.busy
 
     async def _run(self, plan: Plan) -> None:
@@ -125,6 +169,8 @@ class Runner:
             status, reason, results = await self._steps(plan)
         except _StoppedError:
             status, reason = "stopped", f"stopped by {self._stop_by}"
+        except BrokenOffError as error:
+            status, reason, results = "failed", str(error), error.results
         except TipguardError as error:
             status, reason = "failed", str(error)
         except Exception as error:  # noqa: BLE001 - the boundary of a third party's plan: it ends, the rig goes on
@@ -133,6 +179,9 @@ class Runner:
             # Whatever went wrong above: nothing stays energised behind a run, and its cut belongs to it.
             if self._engine.trip(Verdict.SHUTDOWN):
                 await self._engine.until_off()
+            if self._tip is not None and plan.needs_stage and status != "completed":
+                # A tip that nobody looks after for the night is better off the sample.
+                await self._tip.end()
             self._finish(run, status, reason, results)
 
     def _finish(self, run: dict[str, Any], status: str, reason: str | None, results: dict[str, Any] | None) -> None:
@@ -155,16 +204,27 @@ class Runner:
         self._recorder.run = 0
 
     async def _steps(self, plan: Plan) -> tuple[str, str | None, dict[str, Any] | None]:
+        if self._tip is not None and plan.needs_stage:
+            await self._tip.begin()
         program = plan.program()
         outcome: Outcome | None = None
+        failed: StepFailedError | None = None
         try:
             while True:
                 try:
-                    # A generator takes its first value as None.
-                    step = next(program) if outcome is None else program.send(outcome)
+                    if failed is not None:
+                        step = program.throw(failed)
+                    else:
+                        # A generator takes its first value as None.
+                        step = next(program) if outcome is None else program.send(outcome)
                 except StopIteration as end:
                     return "completed", None, end.value
-                outcome = await self._do(step)
+                failed = None
+                try:
+                    outcome = await self._do(step)
+                except StepFailedError as error:
+                    failed = error
+                    continue
                 if self._engine.state is State.TRIPPED:
                     verdict = self._engine.report.trip_verdict
                     who = f" by {self._stop_by}" if self._stop_by else ""
@@ -183,7 +243,7 @@ class Runner:
                 await self._arm(phase, v_max_v)
                 return Outcome()
             case Energise():
-                return await self._engine.energise()
+                return await self._energise()
             case Ramp(levels_v, dwell_s):
                 return await self._engine.ramp(levels_v, dwell_s)
             case End():
@@ -191,6 +251,47 @@ class Runner:
             case Progress(done, text):
                 self._progress(done, text)
                 return Outcome()
+            case About(context):
+                self._engine.guard.context = dict(context)
+                return Outcome()
+            case Publish(kind, document):
+                self._publish(kind, document)
+                return Outcome()
+            case Lift() | MoveTo() | Approach() | Touch():
+                return await self._move(step)
+
+    async def _energise(self) -> Outcome:
+        """Look at the stage, then switch on over what stands still."""
+        try:
+            if self._tip is not None:
+                await self._tip.look()
+            return await self._engine.energise()
+        except (InterlockError, StageError) as error:
+            self._engine.disarm()
+            raise StepFailedError(str(error)) from error
+
+    async def _move(self, step: Lift | MoveTo | Approach | Touch) -> Outcome:
+        tip = self._tip
+        if tip is None:
+            raise PlanRefusedError("the plan moves the tip, and this rig has no stage", reason="no_stage")
+        try:
+            match step:
+                case Lift():
+                    position_m = await tip.lift()
+                    return Outcome(position_m=position_m, t_ns=self._clock.now_ns())
+                case MoveTo(x_m, y_m):
+                    position_m = await tip.move(x_m, y_m)
+                    return Outcome(position_m=position_m, t_ns=self._clock.now_ns())
+                case Approach():
+                    contact_ns, position_m = await tip.approach()
+                    return Outcome(position_m=position_m, t_ns=contact_ns, touching=True)
+                case Touch():
+                    return Outcome(touching=await tip.touching(), t_ns=self._clock.now_ns())
+        except LinkLostError:
+            # Nothing further can be moved: the run ends with this reason.
+            raise
+        except (InstrumentError, InterlockError, TargetOutsideError) as error:
+            raise StepFailedError(str(error)) from error
 
     async def _arm(self, phase: Phase, v_max_v: float) -> None:
         if self._rearms > self._config.limits.rearms_per_run:
@@ -217,6 +318,13 @@ class Runner:
                 raise _StoppedError
             await self._clock.sleep_until(self._clock.now_ns() + 100_000_000)
         self._waiting_for_ring = False
+
+    def _publish(self, kind: str, document: dict[str, Any]) -> None:
+        run = self.run
+        if run is None or kind in RESERVED:
+            raise PlanRefusedError(f"the plan publishes a document of kind {kind!r:.40}", reason="bad_plan")
+        # Its own names first: what says where it belongs is not the plan's.
+        self._recorder.run_doc({"t_ns": self._clock.now_ns(), **document, "kind": kind, "uid": run["uid"]})
 
     def _progress(self, done: float | None, text: str) -> None:
         run = self.run

@@ -33,11 +33,13 @@ from edge.controller.page import Page
 from edge.controller.plans import make_plan
 from edge.controller.recorder import Recorder
 from edge.controller.runner import RING_ALARM_AT, Runner
+from edge.controller.tip import ALARM as STAGE_ALARM
+from edge.controller.tip import AbsentStage, Tip
 from edge.errors import BusyError, ConfigError, LinkLostError, TipguardError, WrongInstrumentError
 from edge.guard.guard import Guard
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
-from edge.instruments.drivers import make_smu
+from edge.instruments.drivers import make_smu, make_stage
 from edge.instruments.link import Link
 from edge.instruments.port import HotSelector, SerialTransport
 from edge.instruments.transport import Transport
@@ -67,8 +69,9 @@ class Worker:
         mirror: Mirror,
         previous_epoch: int = 0,
         host: HostWatch | None = None,
+        stage: Transport | None = None,
     ) -> None:
-        """Wire up; sends nothing."""
+        """Wire up; sends nothing. ``stage``: the line to the stage's controller, where ``ports.stage`` names one."""
         self.config = config
         self.clock = clock
         self.transport = transport
@@ -78,12 +81,30 @@ class Worker:
         self.link = Link(transport, clock)
         smu = make_smu(self.link, config)
         self.engine = Engine(config, smu, self.guard, self.recorder, page, mirror, clock, host)
-        self.runner = Runner(config, self.engine, self.recorder, clock, emulated=transport.emulated)
+        self.tip = self._tip(stage)
+        self.emulated = transport.emulated and (stage is None or stage.emulated)
+        self.runner = Runner(config, self.engine, self.recorder, clock, tip=self.tip, emulated=self.emulated)
         self.notes: list[str] = []
         self._rate = 0.0
         self._page = page
         self._log = structlog.get_logger("worker")
         page.begin_worker(os.getpid(), self.recorder.epoch, clock.now_ns())
+
+    def _tip(self, transport: Transport | None) -> Tip | None:
+        """Return what moves the tip; None on a rig without a stage, or whose stage's port is gone."""
+        engine = self.engine
+        if self.config.ports.stage is None:
+            return None
+        if transport is None:
+            engine.stage = AbsentStage()
+            engine.report.raise_alarm(
+                STAGE_ALARM, f"port {self.config.ports.stage.path} is gone; plug it in, then restart the controller"
+            )
+            return None
+        stage, contact = make_stage(transport, self.clock, self.config)
+        tip = Tip(self.config, stage, contact, self.guard, self.clock, engine.report)
+        engine.stage = tip
+        return tip
 
     async def start(self) -> None:
         """See Engine.start; a latch is wanted on real hardware."""
@@ -91,6 +112,21 @@ class Worker:
 
     async def control(self) -> None:
         """The control task: a tick every 20 ms, and what may wait."""
+        if self.tip is None:
+            await self._control()
+            return
+        tending = asyncio.get_running_loop().create_task(self.tip.tend(), name="tip")
+        control = asyncio.get_running_loop().create_task(self._control(), name="ticks")
+        try:
+            done, _ = await asyncio.wait((tending, control), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (tending, control):
+                task.cancel()
+            await asyncio.gather(tending, control, return_exceptions=True)
+
+    async def _control(self) -> None:
         due_ns = self.clock.now_ns()
         watch_ns = due_ns + WATCH_NS
         watching: asyncio.Task[None] | None = None
@@ -170,8 +206,9 @@ class Worker:
             "verdict": engine.report.trip_verdict.value if engine.report.trip_verdict else None,
             "alarm": engine.report.alarm,
             "notes": list(self.notes),
-            "emulated": self.transport.emulated,
+            "emulated": self.emulated,
             "port": self.transport.name,
+            "stage": None if self.tip is None else self.tip.describe(),
             "smu": None if identity is None else {"model": identity.model, "serial_number": identity.serial_number},
             "sample": None
             if sample is None
@@ -243,6 +280,7 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         mirror=Mirror(directory),
         previous_epoch=page.epoch,
         host=HostWatch(page),
+        stage=_stage_transport(args, config),
     )
     worker.notes.extend(args.note)
     stop: asyncio.Future[str] = loop.create_future()
@@ -267,6 +305,18 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         loop.create_task(server.serve(), name="control.sock"),
     ]
     return await _until_stopped(worker, stop, tasks, log)
+
+
+def _stage_transport(args: argparse.Namespace, config: Config) -> Transport | None:
+    if config.ports.stage is None or args.stage_fd is None:
+        return None
+    return SerialTransport(
+        args.stage_fd,
+        name=config.ports.stage.path,
+        baud=config.ports.stage.baud,
+        emulated=args.stage_emulated,
+        selector=None,
+    )
 
 
 async def _starting(worker: Worker, log: Any) -> None:  # noqa: ANN401 - structlog's proxy
@@ -314,6 +364,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--keeper", type=int, required=True)
     parser.add_argument("--emulated", action="store_true")
+    parser.add_argument("--stage-fd", type=int, default=None)
+    parser.add_argument("--stage-emulated", action="store_true")
     parser.add_argument("--note", action="append", default=[])
     args = parser.parse_args(argv)
     configure_logs()

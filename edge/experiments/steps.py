@@ -1,7 +1,10 @@
 """What a plan may ask of the controller. Plans are generators of steps; they do no I/O and know no instrument.
 
 A plan sees the outcome of each step as the value of its ``yield``. It cannot switch anything on that the guard has
-not armed, and it cannot go on after a protective cut: the controller then closes the generator.
+not armed, and it cannot go on after a protective cut: the controller then closes the generator. What a stage refuses
+or cannot do (:class:`Lift`, :class:`MoveTo`, :class:`Approach`, :class:`Touch`, or :class:`Energise` over a stage that
+does not stand still) is raised at the ``yield`` as :class:`StepFailedError`; a plan that does not catch it ends with
+that reason. Nothing is energised then.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import dataclasses
 from collections.abc import Generator
 from typing import Any, Protocol
 
+from edge.errors import TipguardError
 from edge.samples import Phase, Sample
 
 
@@ -47,7 +51,45 @@ class Progress:
     text: str
 
 
-Step = Arm | Energise | Ramp | End | Progress
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lift:
+    """Lift the tip off the sample and see that it is off."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MoveTo:
+    """Move the lifted tip along the surface to an absolute position, in m."""
+
+    x_m: float
+    y_m: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Approach:
+    """Bring the tip down until there is contact, then wait until it has settled. The outcome's ``t_ns`` is contact."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Touch:
+    """Look whether the tip is in contact; the outcome's ``touching`` tells."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class About:
+    """Say what the events to come are about, a map of plain values: site, position."""
+
+    context: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Publish:
+    """Put a document into the stream ``runs``, so that what is finished is kept whatever comes. ``kind`` is its own."""
+
+    kind: str
+    document: dict[str, Any]
+
+
+Step = Arm | Energise | Ramp | End | Progress | Lift | MoveTo | Approach | Touch | About | Publish
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,11 +99,28 @@ class Outcome:
     ``verdict``: None, or the id of the planned cut that ended it (then the output is verified off).
     ``samples``: those taken during a :class:`Ramp`, newest last, at most the last 65536.
     ``event``: scalars of the setting event that the cut recorded.
+    ``t_ns``: when contact was found, or the step was done. ``position_m``: where the stage's sensors say the axes are.
+    ``touching``: the tip is in contact.
     """
 
     verdict: str | None = None
     samples: tuple[Sample, ...] = ()
     event: dict[str, Any] | None = None
+    t_ns: int | None = None
+    position_m: dict[str, float] | None = None
+    touching: bool | None = None
+
+
+class StepFailedError(TipguardError):
+    """A step was refused or went wrong at the stage; the tip is where it was, the output off."""
+
+
+class BrokenOffError(TipguardError):
+    """A plan ends itself early, the output off: raised by a plan. ``results`` go into the run's stop document."""
+
+    def __init__(self, message: str, *, results: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 Program = Generator[Step, Outcome, dict[str, Any]]
@@ -78,6 +137,14 @@ class Plan(Protocol):
     @property
     def v_max_v(self) -> float:
         """Largest \\|bias\\| of the whole plan, in V."""
+
+    @property
+    def needs_stage(self) -> bool:
+        """Whether the plan moves the tip."""
+
+    @property
+    def targets_m(self) -> tuple[tuple[float, float], ...]:
+        """Every (x, y) in m that the plan moves to, in the order in which they are listed."""
 
     def duration_s(self) -> float:
         """Return the longest time the plan can take, without waits for the ring."""

@@ -6,6 +6,7 @@ Pure and synchronous: no clock, no I/O. :meth:`Guard.observe` is the hot path's 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from edge.config import EventConfig, Limits
@@ -30,6 +31,8 @@ class Guard:
         self.spec: PhaseSpec | None = None
         self.phase = Phase.IDLE
         self.floor_a = 0.0
+        self.context: Mapping[str, Any] = {}
+        """What events are about: site, position; plain values. Goes into every setting event."""
         self._detector: Detector | None = None
         self._cut_detector: Detector | None = None
 
@@ -90,7 +93,7 @@ class Guard:
         """Mark the newest sample as the one that was judged; the event is built from here."""
         detector = self._detector
         reference_s = math.nan if detector is None else detector.reference_s(verdict)
-        self._capture.trip(verdict, reference_s=reference_s)
+        self._capture.trip(verdict, reference_s=reference_s, context=self.context)
 
     def event(self, **times_ns: int | None) -> SettingEvent | None:
         """Build the event of the last trip, or None without samples. Not for the hot path."""

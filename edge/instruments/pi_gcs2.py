@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Self
 
+from edge.clock import Clock
+from edge.config import Config
+from edge.instruments.contact import AnalogContact
 from edge.instruments.gcs_controller import GcsController
+from edge.instruments.gcs_link import GcsLink
 from edge.instruments.stage import (
     StageAxis,
     StageError,
@@ -23,6 +27,7 @@ from edge.instruments.stage import (
     check_targets,
     move_deadline_s,
 )
+from edge.instruments.transport import Transport
 from firmware_proto.gcs2 import commands
 from firmware_proto.gcs2.errors import ErrorCode, error_text
 
@@ -30,6 +35,13 @@ POLL_S: Final = 0.010
 STOP_CHECK_S: Final = 0.020
 """Between two looks after a stop; a move that was still on its way to the controller shows in the second."""
 STOP_TIMEOUT_S: Final = 2.0
+
+
+def open_stage(transport: Transport, clock: Clock, config: Config) -> tuple[PiGcs2, AnalogContact]:
+    """Return driver and contact on one controller's line; sends nothing. The entry point ``tipguard.stage``."""
+    controller = GcsController(GcsLink(transport, clock))
+    contact = AnalogContact(controller, channel=config.contact.channel, threshold_v=config.contact.threshold_v)
+    return PiGcs2(controller), contact
 
 
 class PiGcs2:

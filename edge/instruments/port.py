@@ -23,6 +23,8 @@ import serial
 from edge.errors import BusyError, ConfigError, LinkLostError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from _typeshed import FileDescriptorLike
 
 PTY_MAJORS = range(136, 144)
@@ -136,8 +138,11 @@ class HotSelector(selectors.DefaultSelector):
 class SerialTransport:
     """A serial descriptor as a :class:`edge.instruments.transport.Transport`."""
 
-    def __init__(self, fd: int, *, name: str, baud: int, emulated: bool, selector: HotSelector) -> None:
-        """Wrap an open descriptor; ``baud`` in bit/s is what the line runs at, for time arithmetic."""
+    def __init__(self, fd: int, *, name: str, baud: int, emulated: bool, selector: HotSelector | None) -> None:
+        """Wrap an open descriptor; ``baud`` in bit/s is what the line runs at, for time arithmetic.
+
+        ``selector`` None: bytes are served in the loop's own time, behind everything hot; for a stage.
+        """
         os.set_blocking(fd, False)
         self._fd = fd
         self._selector = selector
@@ -205,12 +210,25 @@ class SerialTransport:
     def on_readable(self, callback: Callable[[], None] | None) -> None:
         """See Transport."""
         if self._served:
-            self._selector.unregister_hot(self._fd)
+            if self._selector is not None:
+                self._selector.unregister_hot(self._fd)
+            else:
+                _loop().remove_reader(self._fd)
             self._served = False
         if callback is not None:
-            self._selector.register_hot(self._fd, callback)
+            if self._selector is not None:
+                self._selector.register_hot(self._fd, callback)
+            else:
+                _loop().add_reader(self._fd, callback)
             self._served = True
 
     def close(self) -> None:
         """See Transport. The descriptor itself belongs to whoever opened it."""
         self.on_readable(None)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    # Not at the top: the keeper opens ports too, and must not need an event loop's modules to cut.
+    import asyncio
+
+    return asyncio.get_running_loop()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, Limits, load, template
+from edge.config import Config, ContactConfig, Limits, Scan, StageConfig, StagePort, load, template
 from edge.errors import ConfigError, LocalError
 
 TEXT = template(path="/dev/serial/by-id/usb-1", serial_number="1304207", series_ohm=10_000.0)
@@ -90,8 +90,14 @@ def test_nesting_without_end_is_no_toml(wrong: Edit) -> None:
     [
         ("voltage_v = 10.0", "voltage_w = 1.0", "limits.voltage_w", ("voltage_v", "current_a", "allow_clamp")),
         ("baud = 57600", "bauds = 9600", "ports.smu.bauds", ("baud, path",)),
-        ("[event]", "[evnt]", "evnt", ("event, limits, ports, rig, runtime, smu, uplink, wiring",)),
-        ("[ports.smu]", "[ports.stage]\nx = 1\n[ports.smu]", "ports.stage", ("expected one of: smu",)),
+        (
+            "[event]",
+            "[evnt]",
+            "evnt",
+            ("contact, event, limits, ports, rig, runtime, scan, smu, stage, uplink, wiring",),
+        ),
+        ("[ports.smu]", "[ports.stages]\nx = 1\n[ports.smu]", "ports.stages", ("expected one of: smu, stage",)),
+        ("[ports.smu]", "[ports.stage]\nx = 1\n[ports.smu]", "ports.stage.x", ("expected one of: baud, path",)),
         ("hi =", "hi.tip = 1 #", "wiring.hi", ("hi",)),
     ],
 )
@@ -287,8 +293,30 @@ def test_the_template_shows_every_key_but_the_ring_size() -> None:
         assert issubclass(model, pydantic.BaseModel)
         assert f"[{name}" in TEXT
         for key in model.model_fields:
-            if (name, key) not in {("ports", "smu"), ("runtime", "ring_bytes")}:
+            if name == "ports":
+                assert f"[ports.{key}]" in TEXT, key
+            elif (name, key) != ("runtime", "ring_bytes"):
                 assert f"{key} = " in TEXT, (name, key)
+
+
+def test_the_template_s_stage_is_what_the_program_takes_for_granted(tmp_path: Path) -> None:
+    # Whoever takes the marks away gets a rig with a stage, and nothing else changes.
+    lines = TEXT.splitlines()
+    begin, end = lines.index(next(line for line in lines if "[ports.stage]" in line)), lines.index("[wiring]")
+    bare = [line.removeprefix("# ") for line in lines[begin:end] if "serial_number" not in line]
+    file = tmp_path / "rig.toml"
+    file.write_text("\n".join([*lines[:begin], *bare, *lines[end:]]), encoding="utf-8")
+    config = load(file)
+    assert config.ports.stage is not None
+    assert config.ports.stage.baud == StagePort.model_fields["baud"].default
+    for section, plain in ((config.stage, StageConfig()), (config.contact, ContactConfig()), (config.scan, Scan())):
+        assert section == plain
+
+
+def test_a_rig_without_a_stage_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "rig.toml"
+    file.write_text(TEXT, encoding="utf-8")
+    assert load(file).ports.stage is None
 
 
 @given(

@@ -35,6 +35,8 @@ class ThirdParty:
     long_s: float = 1.0
     says: dict[str, Any] = dataclasses.field(default_factory=dict)
     name: str = "third"
+    needs_stage: bool = False
+    targets_m: tuple[tuple[float, float], ...] = ()
 
     def duration_s(self) -> float:
         return self.long_s

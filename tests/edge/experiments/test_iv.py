@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from edge.analysis.linear import slope_through_origin
 from edge.errors import PlanRefusedError
-from edge.experiments.iv import BACK_SCAN_V, MAX_LEVELS, MAX_LISTED, IvPlan, back_scan
+from edge.experiments.checks import MAX_LEVELS
+from edge.experiments.iv import MAX_LISTED, IvPlan
+from edge.experiments.reads import BACK_SCAN_V, back_scan
 from edge.experiments.steps import Arm, End, Energise, Outcome, Plan, Program, Progress, Ramp, Step
 from edge.samples import Flag, Phase, Sample
 
