@@ -82,3 +82,86 @@ def stage(
 
     options = StageOptions(link=link, axes=axes, travel_um=travel_um, baud=baud, seed=seed, truth=truth)
     raise typer.Exit(serve_stage(options))
+
+
+@app.command()
+def rig(
+    smu_link: Annotated[Path, typer.Option(help="Where the link to the 2400's pseudo-terminal appears.")],
+    stage_link: Annotated[Path, typer.Option(help="Where the link to the stage's pseudo-terminal appears.")],
+    baud: Annotated[int, typer.Option(help="The 2400's line in bit/s (300 to 57600); 0: bytes take no time.")] = 57600,
+    stage_baud: Annotated[
+        int, typer.Option(help="The stage's line in bit/s (9600 to 460800); 0: bytes take no time.")
+    ] = 115200,
+    terminator: Annotated[str, typer.Option(help="End of the 2400's replies: CR, LF, CRLF or LFCR.")] = "CR",
+    serial_number: Annotated[str, typer.Option(help="The 2400's serial number.")] = "1304207",
+    stage_serial_number: Annotated[str, typer.Option(help="The stage controller's serial number.")] = "0119024343",
+    series_ohm: Annotated[float, typer.Option(help="Resistor between terminals and tip, in ohm.")] = 0.0,
+    cable_f: Annotated[float, typer.Option(help="Capacitance of the cable in F.")] = 300e-12,
+    transients: Annotated[bool, typer.Option(help="Spikes at output on/off and range change.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Makes sample, noise and creep. Default: drawn, and told when ready.")
+    ] = None,
+    xi_nm: Annotated[
+        float, typer.Option(help="How far from a boundary the trigger drive decays to 1/e, in nm.")
+    ] = 25.0,
+    placement_sd_nm: Annotated[float, typer.Option(help="Placement error of a landing (sd in x and y), in nm.")] = 0.0,
+    drift_nm_s: Annotated[str, typer.Option(help="Drift of the sample under the stage: X,Y in nm/s.")] = "0,0",
+    layer: Annotated[
+        list[str] | None, typer.Option(help="A homogenising layer: x0,y0,x1,y1 in um. May be given again.")
+    ] = None,
+    stuck_on: Annotated[
+        list[str] | None, typer.Option(help="Spots there are 100 ohm for good: x0,y0,x1,y1 in um. May be given again.")
+    ] = None,
+    bridged: Annotated[
+        list[str] | None,
+        typer.Option(help="Spots there have a filament from the start: x0,y0,x1,y1 in um. May be given again."),
+    ] = None,
+    open_tip: Annotated[bool, typer.Option(help="The tip has lost its coating: deflection, but no current.")] = False,
+    stage_axes: Annotated[str, typer.Option(help="Names of the axes x, y and z.")] = "1,2,3",
+    travel_um: Annotated[float, typer.Option(help="Every axis runs from 0 to this, in um.")] = 100.0,
+    velocity_um_s: Annotated[float, typer.Option(help="Velocity of every axis, in um/s.")] = 200.0,
+    surface_um: Annotated[float, typer.Option(help="z at which the tip touches the sample, in um.")] = 50.0,
+    towards: Annotated[str, typer.Option(help="Which way z brings tip and sample together: + or -.")] = "+",
+    start_um: Annotated[
+        str | None,
+        typer.Option(help="x,y,z at power-on, in um. Default: mid-travel, and 0.5 um above the surface."),
+    ] = None,
+    servo_on: Annotated[bool, typer.Option(help="Servos closed at power-on, or open.")] = True,
+    truth: Annotated[Path | None, typer.Option(help="Write the tip's own record here, as JSON lines.")] = None,
+) -> None:
+    """Serve an emulated 2400 and an emulated PI stage around one tip on a sample, each on a pseudo-terminal.
+
+    Until SIGTERM. Prints one JSON line when clients can connect: {"ready": true, "smu_link", "stage_link", "pid",
+    "seed", "surface_um", "axes", "start_um", "contact_load_nn", "contact_area_nm2", "mean_pressure_gpa", "warning"}.
+    """
+    from hil.bench_rig import RigOptions, serve_rig
+
+    options = RigOptions(
+        smu_link=smu_link,
+        stage_link=stage_link,
+        baud=baud,
+        stage_baud=stage_baud,
+        terminator=terminator,
+        serial_number=serial_number,
+        stage_serial_number=stage_serial_number,
+        series_ohm=series_ohm,
+        cable_f=cable_f,
+        transients=transients,
+        seed=seed,
+        xi_nm=xi_nm,
+        placement_sd_nm=placement_sd_nm,
+        drift_nm_s=drift_nm_s,
+        layer=tuple(layer or ()),
+        stuck_on=tuple(stuck_on or ()),
+        bridged=tuple(bridged or ()),
+        open_tip=open_tip,
+        stage_axes=stage_axes,
+        travel_um=travel_um,
+        velocity_um_s=velocity_um_s,
+        surface_um=surface_um,
+        towards=towards,
+        start_um=start_um,
+        servo_on=servo_on,
+        truth=truth,
+    )
+    raise typer.Exit(serve_rig(options))

@@ -20,6 +20,7 @@ from edge.experiments.steps import Plan
 from edge.ring import Kind, Record, RingReader, RingWriter
 from edge.samples import Sample
 from hil.devices.keithley2400 import Keithley2400, Timing
+from hil.devices.pi_gcs2 import PiController
 from hil.line.memory import MemoryLine
 from hil.twin.terminals import SourcedLoad
 
@@ -32,6 +33,7 @@ def config_for(
     port: str = "memory",
     series_ohm: float = 1000.0,
     serial_number: str = "1304207",
+    stage: bool = False,
     **sections: dict[str, Any],
 ) -> Config:
     """Return a configuration for the bench; ``sections`` override whole tables, as in ``limits={"voltage_v": 1.0}``."""
@@ -40,6 +42,8 @@ def config_for(
         "ports": {"smu": {"path": port}},
         "smu": {"serial_number": serial_number},
     }
+    if stage:
+        data["ports"]["stage"] = {"path": f"{port}-stage"}
     for name, values in sections.items():
         data[name] = {**data.get(name, {}), **values}
     return Config.model_validate(data)
@@ -59,8 +63,16 @@ class VirtualRig:
         seed: int = 0,
         timing: Timing | None = None,
         device: Keithley2400 | None = None,
+        stage: PiController | None = None,
+        stage_baud: int = 115200,
     ) -> None:
-        """Wire up; nothing is sent. ``directory`` gets ring, page and mirror, as the run directory would."""
+        """Wire up; nothing is sent. ``directory`` gets ring, page and mirror, as the run directory would.
+
+        ``stage``: an emulated controller that moves ``load``, on a line of its own; the configuration then needs
+        ``ports.stage``.
+        """
+        self.stage = stage
+        self.stage_line = None if stage is None else MemoryLine(stage, clock, stage_baud)
         self.clock = clock
         self.load = load
         self.device = device or Keithley2400(load, seed=seed, timing=timing)
@@ -76,6 +88,7 @@ class VirtualRig:
             ring=RingWriter(directory / "ring", RING_BYTES),
             page=self.page,
             mirror=self.mirror,
+            stage=None if self.stage_line is None else self.stage_line.transport,
         )
         self.reader = RingReader(directory / "ring")
         self._control: asyncio.Task[None] | None = None

@@ -1,17 +1,57 @@
-"""Serving one emulated instrument on a pseudo-terminal until SIGTERM; what every ``tipguard hil`` verb does alike."""
+"""Serving emulated instruments on pseudo-terminals until SIGTERM; what every ``tipguard hil`` verb does alike."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from hil.line.pty import PtyLine, sharpen_timers
+from hil.line.pty import PtyLine, run_lines, sharpen_timers
 from hil.protocols import Device
 from hil.signals import stop_signals
 from hil.twin.truth import TruthRecord
+
+
+class Plugged(NamedTuple):
+    """A device, where the link to its pseudo-terminal appears, and its line's rate in bit/s (0: no time)."""
+
+    device: Device
+    link: Path
+    baud: int
+
+
+def serve_devices(
+    plugged: Mapping[str, Plugged],
+    *,
+    truth: TruthRecord,
+    ready: Mapping[str, object],
+    close: Callable[[int], None],
+) -> None:
+    """Serve every device on a line of its own, all on one clock, and return after SIGTERM or SIGINT.
+
+    The devices may share a sample: what they do is done in the order of its time. Prints one JSON line when clients
+    can connect: each key of ``plugged`` with its link, then the process id, then ``ready``. ``close`` is called at the
+    end with CLOCK_MONOTONIC in ns. Raises BenchOptionError where a link cannot be had; then none stays. Main thread
+    only.
+    """
+    with stop_signals() as stop_fd, contextlib.ExitStack() as stack:
+        lines = [stack.enter_context(PtyLine(*one)) for one in plugged.values()]
+        # Only who holds the links may replace the record: it could be that of a bench that runs.
+        truth.begin()
+        sharpen_timers()
+        power_on_ns = time.monotonic_ns()
+        for one in plugged.values():
+            one.device.advance(power_on_ns)
+        links = {name: str(one.link.absolute()) for name, one in plugged.items()}
+        print(json.dumps({"ready": True, **links, "pid": os.getpid(), **ready}), flush=True)
+        try:
+            run_lines(lines, stop_fd)
+        finally:
+            close(time.monotonic_ns())
 
 
 def serve_device(
@@ -23,18 +63,5 @@ def serve_device(
     ready: Mapping[str, object],
     close: Callable[[int], None],
 ) -> None:
-    """Serve ``device`` at ``link``, ``baud`` bit/s, and return after SIGTERM or SIGINT.
-
-    Prints one JSON line, ``ready`` behind link and process id, when a client can connect. ``close`` is called at the
-    end with CLOCK_MONOTONIC in ns. Raises BenchOptionError where the link cannot be had. Main thread only.
-    """
-    with stop_signals() as stop_fd, PtyLine(device, link, baud) as line:
-        # Only who holds the link may replace the record: it could be that of a bench that runs.
-        truth.begin()
-        sharpen_timers()
-        device.advance(time.monotonic_ns())  # power on
-        print(json.dumps({"ready": True, "link": str(link.absolute()), "pid": os.getpid(), **ready}), flush=True)
-        try:
-            line.run(stop_fd)
-        finally:
-            close(time.monotonic_ns())
+    """As :func:`serve_devices`, one ``device`` at ``link``, which the JSON line calls ``link``."""
+    serve_devices({"link": Plugged(device, link, baud)}, truth=truth, ready=ready, close=close)

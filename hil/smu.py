@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from hil.devices.keithley2400 import Keithley2400
 from hil.errors import BenchOptionError
+from hil.options import check_baud, check_serial_number, seed_of
 from hil.serving import serve_device
 from hil.twin.circuit import Circuit
 from hil.twin.spec import FullSiteSpec, OhmicSpec, SiteSpec, full_site, parse_load, parse_site
@@ -78,21 +78,21 @@ def _serve(options: SmuOptions) -> None:
     serve_device(device, options.link, options.baud, truth=truth, ready=ready, close=load.close)
 
 
+def check_unit(baud: int, terminator: str, serial_number: str) -> bytes:
+    """Return what ends a 2400's replies; raises BenchOptionError for what no 2400 can be set to."""
+    check_baud("--baud", baud, BAUDS, "a 2400 knows")
+    end = TERMINATORS.get(terminator.upper())
+    if end is None:
+        raise BenchOptionError(f"--terminator {terminator}: want one of {', '.join(TERMINATORS)}")
+    check_serial_number("--serial-number", serial_number)
+    return end
+
+
 def _check(options: SmuOptions) -> tuple[OhmicSpec | SiteSpec | FullSiteSpec, int, bytes]:
-    if options.baud not in BAUDS:
-        known = ", ".join(str(baud) for baud in BAUDS[1:])
-        raise BenchOptionError(f"--baud {options.baud}: a 2400 knows {known}; 0 makes bytes take no time")
-    terminator = TERMINATORS.get(options.terminator.upper())
-    if terminator is None:
-        raise BenchOptionError(f"--terminator {options.terminator}: want one of {', '.join(TERMINATORS)}")
-    serial_number = options.serial_number
-    if not (serial_number.isascii() and serial_number.isalnum() and len(serial_number) <= 16):
-        raise BenchOptionError(f"--serial-number {serial_number!r}: want 1 to 16 letters and digits")
-    if options.seed is not None and not 0 <= options.seed < 2**32:
-        raise BenchOptionError(f"--seed {options.seed}: want an integer from 0 to {2**32 - 1}")
+    terminator = check_unit(options.baud, options.terminator, options.serial_number)
+    seed = seed_of(options.seed)
     if options.load is not None and options.site is not None:
         raise BenchOptionError("--load and --site: only one sample fits the terminals; leave one out")
-    seed = int.from_bytes(os.urandom(4), "little") if options.seed is None else options.seed
     if options.twin not in TWINS:
         raise BenchOptionError(f"--twin {options.twin}: want one of {', '.join(TWINS)}")
     if options.site is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from hil.devices.pi_gcs2 import AxisModel, FlatSurface, Model, PiController
 from hil.errors import BenchOptionError
+from hil.options import check_baud, seed_of
 from hil.serving import serve_device
 from hil.twin.truth import TruthRecord
 
@@ -59,17 +59,19 @@ def _serve(options: StageOptions) -> None:
     serve_device(device, options.link, options.baud, truth=truth, ready=ready, close=device.close)
 
 
+def check_travel(travel_um: float) -> None:
+    """Refuse a travel that no stage has; raises BenchOptionError."""
+    if not 0.1 <= travel_um <= 1e6:
+        raise BenchOptionError(f"--travel-um {travel_um}: want a travel in um from 0.1 to 1e6")
+
+
 def _check(options: StageOptions) -> tuple[Model, int]:
-    if options.baud not in BAUDS:
-        known = ", ".join(str(baud) for baud in BAUDS[1:])
-        raise BenchOptionError(f"--baud {options.baud}: want one of {known}; 0 makes bytes take no time")
-    if options.seed is not None and not 0 <= options.seed < 2**32:
-        raise BenchOptionError(f"--seed {options.seed}: want an integer from 0 to {2**32 - 1}")
-    if not 0.1 <= options.travel_um <= 1e6:
-        raise BenchOptionError(f"--travel-um {options.travel_um}: want a travel in um from 0.1 to 1e6")
+    check_baud("--baud", options.baud, BAUDS, "want one of")
+    seed = seed_of(options.seed)
+    check_travel(options.travel_um)
     try:
         axes = tuple(AxisModel(name.strip(), high_um=options.travel_um) for name in options.axes.split(","))
         model = Model(axes=axes)
     except ValueError as error:
         raise BenchOptionError(f"--axes {options.axes}: {error}; want names such as 1,2,3") from error
-    return model, int.from_bytes(os.urandom(4), "little") if options.seed is None else options.seed
+    return model, seed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hil.errors import BenchFaultError
 from hil.line.pacing import AT_CONTROL, NEVER, READER_RUNS, Chunk, Pacer
@@ -69,3 +69,19 @@ class Duplex:
                 device.receive(self._t_ns, to_device.pop())
             else:
                 self._deliver(self._t_ns, to_reader.pop())
+
+
+def run_in_order(duplexes: Sequence[Duplex], t_ns: int) -> int:
+    """Do everything that is due on any of ``duplexes`` up to ``t_ns``, in the order of the times; return what is next.
+
+    Devices may share what lives on one clock only: a tip that one moves and the other has at its terminals. At the
+    same nanosecond the first of ``duplexes`` goes first.
+    """
+    while True:
+        dues = [duplex.next_ns() for duplex in duplexes]
+        due_ns = min(dues)
+        if due_ns > t_ns:
+            return due_ns
+        turn = dues.index(due_ns)
+        # What one does changes nothing about when another is due: it may go on until then.
+        duplexes[turn].run_until(min((t_ns, *dues[:turn], *dues[turn + 1 :])))

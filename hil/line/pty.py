@@ -1,8 +1,9 @@
 """The serial line behind a real pseudo-terminal, in real time: what any program that opens a port can talk to.
 
-One thread, one blocking call. ``select.select`` because it waits with microseconds: ``poll`` and ``epoll`` of Python
-3.11 round up to milliseconds, which is six bytes at 57600 baud, and ``os.timerfd_create`` came with 3.13. Linux may
-still wake a normal thread 50 us late (timer slack); :func:`sharpen_timers` takes that away.
+One thread, one blocking call, for one line or several that live on one clock (:func:`run_lines`). ``select.select``
+because it waits with microseconds: ``poll`` and ``epoll`` of Python 3.11 round up to milliseconds, which is six bytes
+at 57600 baud, and ``os.timerfd_create`` came with 3.13. Linux may still wake a normal thread 50 us late (timer slack);
+:func:`sharpen_timers` takes that away.
 
 A pseudo-terminal has no baud rate: both directions are paced by line-clock arithmetic. Late wake-ups do not add up,
 because device and line live at their ideal times and only the hand-over to the kernel is late.
@@ -17,12 +18,13 @@ import select
 import threading
 import time
 import tty
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from hil.errors import BenchOptionError
-from hil.line.duplex import Duplex
+from hil.line.duplex import Duplex, run_in_order
 from hil.line.pacing import NEVER, Chunk
 from hil.protocols import Device
 
@@ -47,7 +49,7 @@ class PtyLine:
         self.link_path = link_path
         self.lost_bytes = 0
         self._out = bytearray()
-        self._duplex = Duplex(device, baud, chunk, self._collect)
+        self.duplex = Duplex(device, baud, chunk, self._collect)
         self._master, self._slave = os.openpty()
         try:
             tty.setraw(self._slave)
@@ -71,20 +73,27 @@ class PtyLine:
 
     def run(self, stop_fd: int) -> None:
         """Serve until ``stop_fd`` is readable. Blocks; call it from one thread only."""
-        duplex, master = self._duplex, self._master
-        while True:
-            duplex.run_until(time.monotonic_ns())
-            if self._out:
-                self._flush()
-            due_ns = duplex.next_ns()
-            wait_s = _LONGEST_WAIT_S if due_ns == NEVER else (due_ns - time.monotonic_ns()) / 1e9
-            ready = select.select((master, stop_fd), (), (), min(max(wait_s, 0.0), _LONGEST_WAIT_S))[0]
-            if stop_fd in ready:
-                duplex.run_until(time.monotonic_ns())
-                return
-            if master in ready:
-                data = os.read(master, _READ_MAX)
-                duplex.to_device.push(time.monotonic_ns(), data)
+        run_lines((self,), stop_fd)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a client has written."""
+        return self._master
+
+    def take_in(self) -> None:
+        """Put what a client has written onto the line, now."""
+        data = os.read(self._master, _READ_MAX)
+        self.duplex.to_device.push(time.monotonic_ns(), data)
+
+    def flush(self) -> None:
+        """Hand what has reached the reader to the kernel; what it has no room for is lost."""
+        if not self._out:
+            return
+        try:
+            written = os.write(self._master, self._out)
+        except BlockingIOError:
+            written = 0
+        self.lost_bytes += len(self._out) - written
+        self._out.clear()
 
     def close(self) -> None:
         """Remove the link if it is still ours, and hang up. A no-op the second time."""
@@ -101,13 +110,27 @@ class PtyLine:
         # Runs that are due in the same turn go out in one system call, and wake the reader once.
         self._out += data
 
-    def _flush(self) -> None:
-        try:
-            written = os.write(self._master, self._out)
-        except BlockingIOError:
-            written = 0
-        self.lost_bytes += len(self._out) - written
-        self._out.clear()
+
+def run_lines(lines: Sequence[PtyLine], stop_fd: int) -> None:
+    """Serve ``lines``, at least one, until ``stop_fd`` is readable; blocks, one thread only.
+
+    What happens on them happens in the order of its time, whichever line it is on. Raises BenchFaultError for a device
+    that breaks its contract.
+    """
+    duplexes = [line.duplex for line in lines]
+    waited_for: tuple[PtyLine | int, ...] = (*lines, stop_fd)
+    while True:
+        due_ns = run_in_order(duplexes, time.monotonic_ns())
+        for line in lines:
+            line.flush()
+        wait_s = _LONGEST_WAIT_S if due_ns == NEVER else (due_ns - time.monotonic_ns()) / 1e9
+        ready = select.select(waited_for, (), (), min(max(wait_s, 0.0), _LONGEST_WAIT_S))[0]
+        if stop_fd in ready:
+            run_in_order(duplexes, time.monotonic_ns())
+            return
+        for line in lines:
+            if line in ready:
+                line.take_in()
 
 
 def sharpen_timers() -> None:

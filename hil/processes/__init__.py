@@ -1,13 +1,14 @@
 """A whole rig as processes in a folder of its own: what the demo, the kill rounds and the scenarios work on.
 
-``child`` one process, ``waiting`` how to wait and to be interrupted, ``spec`` what a rig is, ``rig`` the rig,
-``ending`` the proof that its output is off. What is started here is ended here, by process id.
+``child`` one process, ``waiting`` how to wait and to be interrupted, ``spec`` and ``stage_spec`` what a rig is, ``rig``
+the rig, ``ending`` the proof that its output is off. What is started here is ended here, by process id.
 """
 
 from hil.processes.child import Child, ChildDiedError
 from hil.processes.ending import Ending
 from hil.processes.rig import BenchRig
 from hil.processes.spec import RigSpec
+from hil.processes.stage_spec import StageSpec
 from hil.processes.waiting import Interruption, wait_for
 
-__all__ = ["BenchRig", "Child", "ChildDiedError", "Ending", "Interruption", "RigSpec", "wait_for"]
+__all__ = ["BenchRig", "Child", "ChildDiedError", "Ending", "Interruption", "RigSpec", "StageSpec", "wait_for"]

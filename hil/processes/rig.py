@@ -1,4 +1,4 @@
-"""One rig: emulated 2400 on a pseudo-terminal, keeper and worker, and an uplink if there is a broker."""
+"""One rig: emulated 2400 on a pseudo-terminal, alone or with a stage; keeper and worker; an uplink with a broker."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from hil.broker import Broker
 from hil.errors import BenchFaultError
 from hil.processes.child import Child, Children
 from hil.processes.ending import Ending, switch_off
-from hil.processes.spec import TIPGUARD, RigSpec, config_of, pinned, smu_command
+from hil.processes.spec import TIPGUARD, RigSpec, config_of, pinned, smu_command, stage_link_of
 from hil.processes.waiting import Interruption
 
 SMU: Final = "emulated 2400"
+SMU_AND_STAGE: Final = "emulated 2400 with its stage"
 UPLINK: Final = "uplink"
 CONTROLLER: Final = "controller"
 READY_S: Final = 20.0
@@ -47,14 +48,17 @@ class BenchRig:
         self.spec = spec or RigSpec()
         self.directory = directory
         self.link = directory / "smu"
+        self.stage_link = None if self.spec.stage is None else stage_link_of(self.link)
+        """Where the stage's port is; None without one."""
         self.truth_path = directory / "truth.jsonl"
         self.config_path = directory / "rig.toml"
         self.run_directory = directory / "run" / self.spec.rig
         self.environment = {**os.environ, "RUNTIME_DIRECTORY": str(directory / "run")}
         """This process's, with a run directory of its own, so that no real rig's is met."""
         self.ready: dict[str, Any] = {}
-        """What the emulated instrument said when it was ready: link, pid, seed, u_median_v."""
+        """What the emulator said when it was ready, as ``tipguard hil smu`` or ``tipguard hil rig`` does."""
         self._broker = broker
+        self._smu_name = SMU if self.spec.stage is None else SMU_AND_STAGE
         self._smu_command = smu_command(self.spec, self.link, self.truth_path)
         self._children = Children(directory, self.environment, interruption or Interruption())
         self._ending: Ending | None = None
@@ -86,7 +90,7 @@ class BenchRig:
 
         Raises ChildDiedError or BenchFaultError saying what failed.
         """
-        self._start(SMU, self._smu_command)
+        self._start(self._smu_name, self._smu_command)
         if self._broker is not None:
             # It waits for the ring by itself, so it can take its time to start meanwhile.
             self.start_uplink()
@@ -96,8 +100,8 @@ class BenchRig:
             raise BenchFaultError("the controller started TRIPPED on a rig that is new")
 
     def start_smu(self) -> None:
-        """Start the emulated instrument, the first time or again, and wait until it can be opened."""
-        self._start(SMU, self._smu_command)
+        """Start the emulator, the first time or again, and wait until it can be opened."""
+        self._start(self._smu_name, self._smu_command)
         self._wait_smu()
 
     def start_uplink(self) -> None:
@@ -122,7 +126,7 @@ class BenchRig:
         self._children.start(name, command, cwd)
 
     def _wait_smu(self) -> None:
-        self.ready = self._children.wait("the emulated 2400", self._smu_ready, READY_S)
+        self.ready = self._children.wait(f"the {self._smu_name}", self._smu_ready, READY_S)
 
     def _smu_ready(self) -> dict[str, Any] | None:
         self.check()
@@ -133,13 +137,13 @@ class BenchRig:
         with contextlib.suppress(ValueError):
             ready = json.loads(line)
         if not isinstance(ready, dict) or ready.get("ready") is not True:
-            raise BenchFaultError(f"the emulated 2400 said {line[:200]!r} instead of being ready")
+            raise BenchFaultError(f"the {self._smu_name} said {line[:200]!r} instead of being ready")
         return ready
 
     @property
     def smu(self) -> Child:
-        """The emulated instrument; as for the others, BenchFaultError if it was never started."""
-        return self._children[SMU]
+        """The emulator, with or without a stage; as for the others, BenchFaultError if it was never started."""
+        return self._children[self._smu_name]
 
     @property
     def uplink(self) -> Child:
@@ -166,7 +170,7 @@ class BenchRig:
             try:
                 self._ending = switch_off(self._children.get(CONTROLLER), self.config_path, self.environment)
             finally:
-                for name in (UPLINK, SMU):
+                for name in (UPLINK, self._smu_name):
                     child = self._children.get(name)
                     if child is not None:
                         child.stop(FLUSH_S)

@@ -1,17 +1,18 @@
-"""What one rig is, and what follows from it: its configuration and the emulated instrument's command line."""
+"""What one rig is, and what follows from it: its configuration and the emulator's command line."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from edge.config import template
 from hil.broker import Broker
-from hil.errors import BenchFaultError
+from hil.errors import BenchFaultError, BenchOptionError
+from hil.processes.stage_spec import StageSpec
 
 SERIAL_NUMBER: Final = "1304207"
 # -P: a folder named edge or hil where we were started is not ours.
@@ -27,8 +28,10 @@ def _as_it_is(text: str) -> str:
 class RigSpec:
     """What a rig is. ``load``, ``site``, ``seed``, ``series_ohm`` (ohm), ``baud``: as for ``tipguard hil smu``.
 
-    ``rig``: its id. ``config_text`` edits the configuration. ``pin_to``, ``pin_smu_to``: the one core that the
-    controller and the instrument may use.
+    ``twin``: plain or full, ``transients`` with the full one. ``stage``: what moves the tip; the emulator is then
+    ``tipguard hil rig``, whose twin is always full, and there is no ``load`` or ``site``. ``rig``: its id.
+    ``config_text`` edits the configuration. ``pin_to``, ``pin_smu_to``: the one core that the controller and the
+    emulator may use.
     """
 
     rig: str = "bench"
@@ -37,13 +40,24 @@ class RigSpec:
     site: str | None = None
     series_ohm: float = 1000.0
     baud: int = 57600
+    twin: str = "plain"
+    transients: bool = False
+    stage: StageSpec | None = None
     config_text: Callable[[str], str] = _as_it_is
     pin_to: int | None = None
     pin_smu_to: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse two samples at one pair of terminals."""
+        if self.stage is not None and (self.load is not None or self.site is not None):
+            raise BenchOptionError("a rig with a stage has a whole sample under its tip; leave out load and site")
+
 
 def config_of(spec: RigSpec, link: Path, broker: Broker | None) -> str:
-    """Return the configuration of a rig whose port is ``link``; without a broker it names the default one."""
+    """Return the configuration of a rig whose port is ``link``; without a broker it names the default one.
+
+    A stage's port is at :func:`stage_link_of`.
+    """
     text = template(path="PORT", serial_number=SERIAL_NUMBER, series_ohm=spec.series_ohm)
     edits = {
         'path = "PORT"': f"path = {json.dumps(str(link))}",
@@ -58,12 +72,31 @@ def config_of(spec: RigSpec, link: Path, broker: Broker | None) -> str:
         if text.count(f"\n{old}") != 1:
             raise BenchFaultError(f"the configuration's template has not one line that begins with {old!r}")
         text = text.replace(f"\n{old}", f"\n{new}")
+    if spec.stage is not None:
+        text = spec.stage.configure(text, stage_link_of(link))
     return spec.config_text(text)
 
 
+def stage_link_of(link: Path) -> Path:
+    """Return where the stage's port is, beside the 2400's."""
+    return link.with_name("stage")
+
+
 def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
-    """Return how the emulated instrument is started."""
-    options = {
+    """Return how the emulator is started: the 2400's, or with a stage that of both."""
+    begin = [*pinned(spec.pin_smu_to), *PYTHON, "-m", "hil"]
+    if spec.stage is not None:
+        options = replace(
+            spec.stage.options(link, stage_link_of(link)),
+            baud=spec.baud,
+            serial_number=SERIAL_NUMBER,
+            series_ohm=float(spec.series_ohm),
+            transients=spec.transients,
+            seed=spec.seed,
+            truth=truth,
+        )
+        return [*begin, "rig", *options.words()]
+    values = {
         "--link": link,
         "--baud": spec.baud,
         "--load": spec.load,
@@ -72,9 +105,10 @@ def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
         "--seed": spec.seed,
         "--truth": truth,
         "--serial-number": SERIAL_NUMBER,
+        "--twin": spec.twin,
     }
-    words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    return [*pinned(spec.pin_smu_to), *PYTHON, "-m", "hil", "smu", *words]
+    words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
+    return [*begin, "smu", *words, *(["--transients"] if spec.transients else [])]
 
 
 def pinned(core: int | None) -> list[str]:

@@ -67,6 +67,8 @@ class LiveLoad(SourcedLoad):
         self._close_segment(t_ns)
         self.spot = spot
         self._nucleated = None
+        # An earlier spot's filament says nothing about this one's.
+        self._thickest_s = 0.0
         self._open_segment(t_ns)
         self.advance(t_ns)
 

@@ -3,6 +3,8 @@
 ln u_med(d) = ln u_GI + (ln u_GB - ln u_GI) w and v*(d) = v*_GI + (v*_GB - v*_GI) w with w = exp(-d/xi), and d the
 distance from the edge of the contact to the edge of the boundary: max(0, distance - contact radius - 2.5 nm). Each
 spot has a lognormal scatter of its own. A homogenising layer triggers at 3 V wherever it is touched. Positions in m.
+
+Faults of the sample are regions, too: where every spot is stuck on, and where each has a filament before it is touched.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from hil.twin.contact import Contact
 from hil.twin.grains import Box, Grains, Point
 from hil.twin.live import LiveLoad
 from hil.twin.site import KINDS
-from hil.twin.spot import Spot
+from hil.twin.spot import Spot, SpotState
 from hil.twin.truth import TruthRecord
 
 _GB, _GI, _HL = KINDS["gb"], KINDS["gi"], KINDS["hl"]
@@ -32,7 +34,8 @@ class MapParameters:
     ``grain_m``: mean grain size. ``xi_m``: decay length (1e-10 to 1e-5 m). ``boundary_m``: width of a boundary (0 to
     1e-6 m). ``scatter``: sd of ln u_med from spot to spot (0 to 1). ``layers``: boxes with a homogenising layer.
     ``drift_m_s``: how fast the sample moves under the stage, x and y. ``placement_sd_m``: sd of a landing's error in
-    x and in y (0 to 1e-6 m).
+    x and in y (0 to 1e-6 m). ``stuck_on``: boxes where a spot is 100 ohm that no reset opens. ``bridged``: boxes where
+    a spot begins with a filament of its own, which a reset opens; what is in both is stuck on.
     """
 
     grain_m: float = 10e-6
@@ -42,6 +45,8 @@ class MapParameters:
     layers: tuple[Box, ...] = ()
     drift_m_s: tuple[float, float] = (0.0, 0.0)
     placement_sd_m: float = 0.0
+    stuck_on: tuple[Box, ...] = ()
+    bridged: tuple[Box, ...] = ()
 
     def __post_init__(self) -> None:
         for what, value, low, high in (
@@ -94,6 +99,14 @@ class SampleMap:
     def in_layer(self, at: Point) -> bool:
         """Whether there is a homogenising layer at a position."""
         return any(at in box for box in self.parameters.layers)
+
+    def state_at(self, at: Point) -> SpotState:
+        """Return what a spot at a position is before it is ever touched."""
+        if any(at in box for box in self.parameters.stuck_on):
+            return SpotState.STUCK_ON
+        if any(at in box for box in self.parameters.bridged):
+            return SpotState.LRS
+        return SpotState.HRS
 
     def trigger(self, distance_m: float) -> tuple[float, float]:
         """Return median trigger drive and v* in V at a distance d from a boundary, without scatter."""
@@ -195,6 +208,6 @@ class SampleMap:
         name = f"{self.seed} {round(at[0] * 1e10)} {round(at[1] * 1e10)}"
         u_median_v, v_star = (_HL.u_median_v, _HL.v_star) if kind == "hl" else self.trigger(distance_m)
         u_median_v *= random.Random(f"scatter {name}").lognormvariate(0.0, self.parameters.scatter)
-        spot = Spot(u_median_v, v_star, seed=f"spot {name}", contact=contact)
+        spot = Spot(u_median_v, v_star, seed=f"spot {name}", contact=contact, state=self.state_at(at))
         self._spots.setdefault(key, []).append((at, spot))
         return spot

@@ -50,8 +50,8 @@ class Spot:
     """A spot with nucleations to come, drawn from ``seed``; the same seed gives the same spot, bit for bit.
 
     ``u_median_v`` (above 0, up to 200 V) and ``v_star`` (1e-3 to 10 V) as in :class:`hil.twin.nucleation.Hazard`.
-    After each reset a new threshold and a new filament resistance are drawn. ``state`` may begin as ``STUCK_ON`` or
-    ``OPEN`` (a tip without coating), and stays so.
+    After each reset a new threshold and a new filament resistance are drawn. ``state`` may begin as ``LRS``, with the
+    filament as it is at bridging, or as ``STUCK_ON`` or ``OPEN`` (a tip without coating), and stays so.
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class Spot:
         self._rng = random.Random(seed)
         self._trigger = Trigger(self.hazard, self._rng)
         self.r_on_ohm = self._draw_resistance()
+        if state is SpotState.LRS:
+            self.filament_s = 1 / self.r_on_ohm
 
     def _draw_resistance(self) -> float:
         return self._rng.lognormvariate(math.log(filament.R_ON_MEDIAN_OHM), filament.R_ON_LOG_SIGMA)

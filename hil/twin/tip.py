@@ -6,7 +6,8 @@ on one clock. Along a path it looks where it is every millisecond, at rest every
 on how often either instrument asks. :meth:`ScanningTip.move` is the same without a stage.
 
 Its ``landing`` entries in the truth record carry ``x_m``, ``y_m`` (on the sample), ``sent_x_m``, ``sent_y_m`` (the
-stage's), ``kind``, ``distance_m``, ``u_median_v``, ``load_n`` and ``state`` (lrs: a filament was there already).
+stage's), ``kind``, ``distance_m``, ``u_median_v``, ``load_n`` and ``state`` (lrs: a filament was there already;
+stuck_on; open: the tip has lost its coating, whatever the spot is).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hil.twin.circuit import Circuit
 from hil.twin.contact import Cantilever
 from hil.twin.live import LiveLoad
 from hil.twin.sample_map import Landing, SampleMap
+from hil.twin.spot import Spot, SpotState
 from hil.twin.terminals import LIMIT_A
 from hil.twin.truth import Entry, TruthRecord
 
@@ -37,7 +39,8 @@ LEAST_LOAD_N: Final = 1e-9
 class ScanningTip(LiveLoad):
     """The tip, at first in the air. ``cantilever`` says at which z it touches and what the detector shows.
 
-    ``axes``: the names of the stage's x, y and z. ``idle_v``: what the detector shows in the air.
+    ``axes``: the names of the stage's x, y and z. ``idle_v``: what the detector shows in the air. ``open_tip``: the
+    tip has lost its coating: deflection as ever, but no current; changed, it counts from the next landing on.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class ScanningTip(LiveLoad):
         limit_a: float = LIMIT_A,
         axes: tuple[str, str, str] = ("1", "2", "3"),
         idle_v: float = 0.02,
+        open_tip: bool = False,
     ) -> None:
         """Begin disconnected and in the air, at no position."""
         super().__init__(None, series_ohm=series_ohm, circuit=circuit, truth=truth, limit_a=limit_a)
         self.sample = sample
         self.cantilever = Cantilever() if cantilever is None else cantilever
         self.landing: Landing | None = None
+        self.open_tip = open_tip
         self._z_m: float | None = None
         self._contact = sample.contact
         self._axes = axes
@@ -78,7 +83,11 @@ class ScanningTip(LiveLoad):
             self._look_ns = max(t_ns, self._t_ns)
 
     def signal_v(self, t_ns: int, channel: int) -> float:
-        """Return the deflection signal at ``t_ns`` in V, at most 10 V; other channels than 1 are open and read 0 V."""
+        """Return the deflection signal at ``t_ns`` in V, at most 10 V; other channels than 1 are open and read 0 V.
+
+        Whoever asks for it makes the tip live until then, so that the record of a landing does not wait for the 2400.
+        """
+        self.advance(max(t_ns, self._t_ns))
         if channel != 1 or self._axes[2] not in self._paths:
             return 0.0
         return min(10.0, self._idle_v + self.cantilever.deflection_v(self._paths[self._axes[2]](t_ns)))
@@ -125,7 +134,10 @@ class ScanningTip(LiveLoad):
             return
         self._contact = dataclasses.replace(self.sample.contact, load_n=min(load_n, 1e-4))
         self.landing = landing = self.sample.land((x_m, y_m), t_ns, self._contact)
-        self.land(t_ns, landing.spot)
+        spot = landing.spot
+        # The spot below is none of the bare tip's business: it stays as it is.
+        under = Spot(spot.hazard.u_median_v, spot.hazard.v_star, state=SpotState.OPEN) if self.open_tip else spot
+        self.land(t_ns, under)
         more: Entry = {
             "x_m": landing.at[0],
             "y_m": landing.at[1],
@@ -133,9 +145,9 @@ class ScanningTip(LiveLoad):
             "sent_y_m": y_m,
             "kind": landing.kind,
             "distance_m": landing.distance_m,
-            "u_median_v": landing.spot.hazard.u_median_v,
+            "u_median_v": spot.hazard.u_median_v,
             "load_n": load_n,
-            "state": landing.spot.state.value,
+            "state": under.state.value,
         }
         self._record(t_ns, "landing", self.v_tip, self._g * self.v_tip, more)
 

@@ -89,14 +89,18 @@ class Axis:
     """State of one axis. Times never go backwards; nobody checks that here, the controller does."""
 
     def __init__(self, model: AxisModel, *, referenced: bool, servo: bool, rng: Random) -> None:
-        """Begin at rest in the middle of the travel, or somewhere in it if it is not referenced."""
+        """Begin at rest where the model says, else in mid-travel, or somewhere in it if it is not referenced."""
         self.model = model
         self.servo = servo
         self.referenced = referenced
         self.velocity_um_s = model.velocity_um_s
         self._rng = rng
-        middle = 0.5 * (model.low_um + model.high_um)
-        start = middle if referenced else rng.uniform(model.low_um, model.high_um)
+        if model.start_um is not None:
+            start = model.start_um
+        elif referenced:
+            start = 0.5 * (model.low_um + model.high_um)
+        else:
+            start = rng.uniform(model.low_um, model.high_um)
         self.target_um = start
         self.stalled = False
         self.referencing_until_ns: int | None = None

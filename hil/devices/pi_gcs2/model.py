@@ -26,7 +26,7 @@ class AxisModel:
     ``window_um`` and ``settle_s``: on target once within the window for that long (E-727 parameters 0x07000900 and
     0x07000901, C-863 0x36 and 0x3F). ``creep``: fraction of a step, 0..0.5, still missing when the motion ends, which
     fades with ``creep_tau_s``; each move draws its own around it. ``noise_um``: standard deviation of a position
-    reading.
+    reading. ``start_um``: where it is at power-on; None: in the middle, or anywhere if it has to be referenced.
     """
 
     name: str
@@ -40,6 +40,7 @@ class AxisModel:
     creep: float = 0.002
     creep_tau_s: float = 0.005
     noise_um: float = 0.0003
+    start_um: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no axis is."""
@@ -57,6 +58,8 @@ class AxisModel:
         _check("creep", self.creep, 0.0, 0.5)
         _check("creep_tau_s", self.creep_tau_s, 1e-6, 1e3)
         _check("noise_um", self.noise_um, 0.0, 1e3)
+        if self.start_um is not None:
+            _check("start_um", self.start_um, self.low_um, self.high_um)
 
 
 def _three_axes() -> tuple[AxisModel, ...]:
