@@ -110,9 +110,13 @@ async def map_bench(
     *,
     config: Config | None = None,
     seed: int = 1,
+    wait: bool = True,
     **options: Any,  # noqa: ANN401 - those of RigOptions
 ) -> AsyncIterator[MapBench]:
-    """Start a rig whose stage has answered; end it. ``options`` are those of ``hil rig``."""
+    """Start a rig whose stage has answered; end it. ``options`` are those of ``hil rig``.
+
+    ``wait`` False: do not wait for the stage's answer.
+    """
     config = config or map_config()
     links = {"smu_link": Path("smu"), "stage_link": Path("stage")}
     series_ohm = config.rig.series_resistor_ohm
@@ -121,7 +125,7 @@ async def map_bench(
         clock, emulated.tip, directory, config=config, seed=seed, device=emulated.smu, stage=emulated.stage
     ) as rig:
         bench = MapBench(rig, emulated, clock)
-        if bench.rig.config.ports.stage is not None:
+        if wait and bench.rig.config.ports.stage is not None:
             await bench.until(lambda: bench.tip.ready)
         draining = asyncio.get_running_loop().create_task(_drain(bench))
         try:

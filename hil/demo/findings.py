@@ -107,36 +107,6 @@ class IvFindings:
         """What formed, without the series resistor, ohm."""
         return None if self.loop_ohm is None else self.loop_ohm - self.series_ohm
 
-    def document(self) -> dict[str, Any]:
-        """Return it for ``summary.json``."""
-        found = self.set
-        return {
-            "status": self.status,
-            "reason": self.reason,
-            "n_sets": len(self.sets),
-            "verdict": found.verdict if found else None,
-            "planned_cut": found.planned if found else None,
-            "trigger_bias_v": found.trigger_bias_v if found else None,
-            "trigger_half_v": found.trigger_half_v if found else None,
-            "set_current_a": found.set_current_a if found else None,
-            "samples_to_verdict": found.samples_to_verdict if found else None,
-            "charge_from_first_reading_c": found.charge_c if found else None,
-            "energy_from_first_reading_j": found.energy_j if found else None,
-            "loop_ohm": self.loop_ohm,
-            "site_ohm": self.site_ohm,
-            "ramp_v_s": _number(self.ramp_v_s),
-            "noise_floor_a": _number(self.noise_floor_a),
-            "n_search": len(self.search["bias_v"]),
-            "n_read": len(self.read["bias_v"]),
-        }
-
-    def latency_document(self) -> dict[str, float] | None:
-        """Return the cut's way for ``summary.json``, s."""
-        if self.set is None:
-            return None
-        way = self.set.latency
-        return {"decide": way.decide_s, "write": way.write_s, "verify": way.verify_s, "total": way.total_s}
-
 
 def find_iv(subscriber: Subscriber, uid: str) -> IvFindings:
     """Compute the findings of run ``uid``. Raises KeyError when its start or stop document was not received."""
@@ -216,7 +186,3 @@ def _slope_over_time(t_ns: npt.NDArray[Any], values: npt.NDArray[Any]) -> float:
     if len(t_ns) < 2:
         return float("nan")
     return float(np.polyfit((t_ns - t_ns[0]) * 1e-9, values, 1)[0])
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -1,4 +1,7 @@
-"""One rig from start to end: processes up, one sweep, processes down; what is left is what was received."""
+"""The demo's rigs from start to end: a sweep beside a plain script, then a map and a memristor at the same time.
+
+Whatever happens, nothing is left running; what is left is what was received, and the twin's own records.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,25 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from edge.errors import TipguardError
 from hil.broker import Broker
+from hil.demo.argument import PlainScript, ScriptRun
 from hil.demo.findings import IvFindings, find_iv
+from hil.demo.map_findings import MapFindings, find_map
+from hil.demo.memristor_findings import MemristorFindings, find_memristor
+from hil.demo.plan import STAY_CYCLES, Part, Size, argument_part, map_part, memristor_part
+from hil.demo.rigs import ShownRig
 from hil.demo.story import Story
-from hil.demo.subscriber import Subscriber
-from hil.demo.truth import SetTruth, read_sets
+from hil.demo.truth import RunTruth, SetTruth, read_run, read_sets
 from hil.errors import BenchFaultError, HilError
-from hil.processes import BenchRig, Ending, Interruption, RigSpec
+from hil.processes import Ending, Interruption
 
-ONLINE_S: Final = 15.0
-GRACE_S: Final = 15.0
-"""On top of what the plan takes, for a busy host."""
-ARRIVAL_S: Final = 5.0
+LOOK_S: Final = 0.2
 
 
 class DemoFailedError(HilError):
@@ -32,7 +35,7 @@ class DemoFailedError(HilError):
 
 
 class DemoInterruptedError(HilError):
-    """A signal ended the demo; everything has ended. ``ending`` says how the rig was left."""
+    """A signal ended the demo; everything has ended. ``ending`` says how the rigs were left."""
 
     def __init__(self, ending: Ending) -> None:
         """Say it in one line."""
@@ -44,51 +47,192 @@ class DemoInterruptedError(HilError):
 class Seen:
     """What is left when the processes have ended.
 
-    ``samples``: ``recorded`` by the controller's own count, ``received``, ``missing``. ``truth``: None without a set.
+    ``argument``, ``map``, ``memristor``: computed from what was received. ``script``, ``argument_truth``, ``truths``:
+    from the twin's own records. ``frames``, ``samples``: what arrived, of all three rigs together. ``contact``: what
+    the emulator said of tip and sample.
     """
 
-    findings: IvFindings
-    truth: SetTruth | None
+    argument: IvFindings
+    map: MapFindings
+    memristor: MemristorFindings
+    script: ScriptRun
+    argument_truth: SetTruth
+    truths: dict[str, RunTruth]
     frames: dict[str, int]
     samples: dict[str, int]
+    contact: dict[str, Any]
 
 
-def play(
-    spec: RigSpec, parameters: Mapping[str, Any], broker: Broker, interruption: Interruption, story: Story
-) -> Seen:
-    """Start everything, run the plan ``iv`` with ``parameters``, end everything; whatever happens, nothing is left.
+class Demo:
+    """The demo's processes. A context manager that ends all of them, outputs first.
 
-    Raises DemoFailedError or DemoInterruptedError.
+    Everything raises DemoFailedError saying why, or DemoInterruptedError after a signal.
     """
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(_folder())
-        subscriber = Subscriber(broker.host, broker.port, spec.rig)
-        rig = BenchRig(folder, spec, broker=broker, interruption=interruption)
-        stack.callback(broker.close)
-        stack.callback(subscriber.stop)
-        stack.callback(rig.close)
+
+    def __init__(self, seed: int, size: Size, broker: Broker, interruption: Interruption, story: Story) -> None:
+        """Prepare; starts nothing."""
+        self._seed = seed
+        self._size = size
+        self._broker = broker
+        self._interruption = interruption
+        self._story = story
+        self._stack = contextlib.ExitStack()
+        self._rigs: list[ShownRig] = []
+
+    def __enter__(self) -> Self:
+        """Make room and start the broker."""
+        with self._told():
+            self._folder = self._stack.enter_context(_folder())
+            self._stack.callback(self._broker.close)
+            self._broker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what runs: outputs, then the rest, then the broker."""
+        self._close()
+        self._stack.close()
+
+    def play(self) -> Seen:
+        """Show everything once and end the rigs; the broker goes on."""
+        with self._told():
+            return self._play()
+
+    def stay(self) -> None:
+        """Start map and memristor once more and go on until a signal comes; returns then, everything ended."""
+        with self._told():
+            parts = [map_part(self._seed, self._size), memristor_part(self._seed, STAY_CYCLES)]
+            rigs = [self._rig("again", part) for part in parts]
+            with self._story.working("starting the two rigs again"):
+                for rig in rigs:
+                    rig.listen()
+                    rig.start()
+            self._story.staying(self._broker.port, [rig.part.spec.rig for rig in rigs])
+            rigs[0].run()
+            while not self._interruption.came:
+                memristor = rigs[1]
+                if not memristor.uid or memristor.ended:
+                    memristor.run()
+                for rig in rigs:
+                    # A signal is how this ends.
+                    with contextlib.suppress(KeyboardInterrupt):
+                        rig.rig.check()
+                memristor.subscriber.wait(lambda: self._interruption.came, LOOK_S)
+            self._close()
+
+    # ------------------------------------------------------------------------------------------------- one showing
+
+    def _play(self) -> Seen:
+        story = self._story
+        argument, mapping, memristor = (
+            self._rig("once", part)
+            for part in (
+                argument_part(self._seed),
+                map_part(self._seed, self._size),
+                memristor_part(self._seed, self._size.cycles),
+            )
+        )
+        script = PlainScript(self._folder, argument.part, argument.rig.environment, self._interruption)
+        self._stack.callback(script.stop)
+        with story.working("starting a plain script and tipguard on the same site"):
+            script.start()
+            argument.listen()
+            argument.start()
+            argument.run()
+        with story.working("the argument: both sweep the same site; meanwhile two more rigs start"):
+            for rig in (mapping, memristor):
+                rig.listen()
+                rig.start()
+            self._until(lambda: argument.ended and script.ended, (argument,))
+            script.stop()
+            argument.note_recorded()
+            argument.rig.close()
+        story.started(self._broker.kind, mapping.rig.ready)
+        for rig in (mapping, memristor):
+            rig.run()
+        with story.running((mapping, memristor)) as tell:
+            self._until(lambda: mapping.ended and memristor.ended, (mapping, memristor), tell)
+        with story.working("ending the rigs: outputs off and verified, then what is still on its way"):
+            return self._collect(argument, mapping, memristor, script)
+
+    def _until(self, done: Any, rigs: tuple[ShownRig, ...], tell: Any = lambda: None) -> None:  # noqa: ANN401 - callbacks
+        while not done():
+            for rig in rigs:
+                rig.check()
+            tell()
+            rigs[0].subscriber.wait(lambda: False, LOOK_S)
+        tell()
+
+    def _collect(self, argument: ShownRig, mapping: ShownRig, memristor: ShownRig, script: PlainScript) -> Seen:
+        rigs = (argument, mapping, memristor)
+        for rig in (mapping, memristor):
+            rig.note_recorded()
+        # Controllers and uplinks say their last words before anything is counted.
+        self._close()
+        balances = [rig.balance() for rig in rigs]
+        counts = [rig.subscriber.counts() for rig in rigs]
         try:
-            with story.working("starting"):
-                _start(rig, subscriber, broker)
-            story.say(f"running: {broker.kind}, {', '.join(rig.pids)}, and a plain subscriber", "dim")
-            return _run(rig, subscriber, parameters, story)
+            found = find_iv(argument.subscriber, argument.uid)
+            found_map = find_map(mapping.subscriber, mapping.uid)
+            found_memristor = find_memristor(memristor.subscriber, memristor.uid)
+        except KeyError as error:
+            raise BenchFaultError(f"a run's {error} document never arrived over MQTT") from error
+        sets = read_sets(argument.rig.truth_path)
+        if not sets:
+            raise BenchFaultError("the site did not give way in the sweep beside the script; take another --seed")
+        return Seen(
+            argument=found,
+            map=found_map,
+            memristor=found_memristor,
+            script=script.result(),
+            argument_truth=sets[0],
+            truths={rig.part.title: read_run(rig.rig.truth_path) for rig in (mapping, memristor)},
+            frames=_sum(counts),
+            samples=_sum(balances),
+            contact=mapping.rig.ready,
+        )
+
+    # -------------------------------------------------------------------------------------------------- beginnings
+
+    def _rig(self, where: str, part: Part) -> ShownRig:
+        rig = ShownRig(self._folder / where, part, self._broker, self._interruption)
+        self._rigs.append(rig)
+        self._stack.callback(rig.subscriber.stop)
+        return rig
+
+    def _close(self) -> Ending:
+        """End every rig, whatever one of them says; return the worst ending."""
+        endings = [rig.rig.close() for rig in self._rigs]
+        bad = [ending for ending in endings if ending.verified_off is False]
+        ran = [ending for ending in endings if ending.verified_off]
+        return (bad or ran or endings or [Ending(None, "nothing had been started")])[0]
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn whatever goes wrong into the one line that a person reads."""
+        try:
+            yield
         except KeyboardInterrupt as error:
-            raise DemoInterruptedError(rig.close()) from error
+            raise DemoInterruptedError(self._close()) from error
         except (HilError, TipguardError) as error:
-            raise DemoFailedError(_why(rig, error)) from error
+            raise DemoFailedError(self._why(error)) from error
+
+    def _why(self, error: Exception) -> str:
+        """Return the cause in words: a process that ended explains more than whoever missed it."""
+        why = str(error)
+        for rig in self._rigs:
+            try:
+                rig.rig.check()
+            except KeyboardInterrupt:
+                pass
+            except BenchFaultError as death:
+                why = str(death)
+                break
+        ending = self._close()
+        return why if ending.verified_off is not False else f"{why}\noutput NOT verified off: {ending.report}"
 
 
-def _why(rig: BenchRig, error: Exception) -> str:
-    """Return the cause in words: a process that ended explains more than whoever missed it."""
-    why = str(error)
-    try:
-        rig.check()
-    except KeyboardInterrupt:
-        pass
-    except BenchFaultError as death:
-        why = str(death)
-    ending = rig.close()
-    return why if ending.verified_off is not False else f"{why}\noutput NOT verified off: {ending.report}"
+def _sum(parts: list[dict[str, int]]) -> dict[str, int]:
+    return {name: sum(part[name] for part in parts) for name in parts[0]}
 
 
 @contextlib.contextmanager
@@ -101,69 +245,3 @@ def _folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start(rig: BenchRig, subscriber: Subscriber, broker: Broker) -> None:
-    """Bring everything up, the subscriber before anything can be published."""
-    broker.start()
-    try:
-        subscriber.start()
-    except OSError as error:
-        raise BenchFaultError(f"{broker.kind} started but does not serve: {error}") from error
-    rig.start()
-    deadline = time.monotonic() + ONLINE_S
-    while not subscriber.wait(lambda: subscriber.status.get("online") is True, 0.05):
-        rig.check()
-        if time.monotonic() > deadline:
-            raise BenchFaultError(f"the uplink did not reach the broker within {ONLINE_S:g} s")
-
-
-def _run(rig: BenchRig, subscriber: Subscriber, parameters: Mapping[str, Any], story: Story) -> Seen:
-    uid = rig.start_run("iv", **parameters)
-    with story.sweeping(float(parameters["to_v"])) as tell:
-        for doing in _until_ended(rig, subscriber, uid):
-            tell(subscriber.live, doing)
-    rig.check()
-    status = rig.status()
-    if status is None:
-        raise BenchFaultError("the controller does not answer after the run")
-    recorded = int(status["samples"])
-    # Controller and uplink say their last words before anything is counted.
-    rig.close()
-    subscriber.wait(
-        lambda: len(subscriber.samples()["t_ns"]) >= recorded and subscriber.counts()["missing"] == 0, ARRIVAL_S
-    )
-    try:
-        findings = find_iv(subscriber, uid)
-    except KeyError as error:
-        raise BenchFaultError(f"the run's {error} document never arrived over MQTT") from error
-    sets = read_sets(rig.truth_path)
-    received = len(subscriber.samples()["t_ns"])
-    return Seen(
-        findings,
-        sets[0] if sets else None,
-        subscriber.counts(),
-        {"recorded": recorded, "received": received, "missing": recorded - received},
-    )
-
-
-def _until_ended(rig: BenchRig, subscriber: Subscriber, uid: str) -> Iterator[str]:
-    """Yield, ten times a second, what the run is doing, until its stop document has arrived."""
-
-    def documents() -> dict[str, dict[str, Any]]:
-        return {doc["kind"]: doc for doc in subscriber.documents("run") if doc.get("uid") == uid}
-
-    longest_s = 0.0
-    began = time.monotonic()
-    while not subscriber.wait(lambda: "stop" in documents(), 0.1):
-        rig.check()
-        events = [doc.get("kind") for doc in subscriber.documents("event")]
-        if "restart" in events:
-            raise BenchFaultError(f"the worker ended during the run, and the keeper cut:\n{rig.controller.tail()}")
-        if not subscriber.connected:
-            raise BenchFaultError("the broker closed the connection to the subscriber")
-        if "start" in documents():
-            longest_s = float(documents()["start"]["parameters"]["duration_s"])
-        if time.monotonic() - began > longest_s + GRACE_S:
-            raise BenchFaultError(f"the run did not end within {longest_s + GRACE_S:.0f} s; is this host very busy?")
-        yield "cut; reading what formed" if "cut" in events else "searching"

@@ -98,6 +98,11 @@ class Subscriber:
                 part.append(array(columns[name])[mine])
         return {name: np.concatenate(part) if part else np.empty(0) for name, part in parts.items()}
 
+    def n_samples(self) -> int:
+        """Return how many samples have been received, each frame counted once."""
+        with self._news:
+            return sum(frame["n"] for frame in self._frames.values() if frame["kind"] == "samples")
+
     def counts(self) -> dict[str, int]:
         """Count frames by their numbers, which have no holes: ``published``, ``received``, ``missing``, ``repeated``.
 

@@ -31,20 +31,46 @@ class SetTruth:
     charge_c: float
     energy_j: float
 
+
+@dataclass(frozen=True, slots=True)
+class RunTruth:
+    """A whole run, by the twin's own record: ``sets``, largest current through the tip (A), and how often, on a grid
+    of 0.2 ms, it was above 1 mA. ``landings``: where the tip came down, as recorded."""
+
+    sets: int
+    peak_current_a: float
+    samples_over_limit: int
+    landings: tuple[dict[str, Any], ...]
+
     def document(self) -> dict[str, Any]:
         """Return it for ``summary.json``."""
         return {
             "label": LABEL,
-            "onset_ns": self.onset_ns,
-            "trigger_bias_v": self.v_tip,
-            "source_level_v": self.v_source,
-            "set_current_a": self.set_current_a,
-            "site_ohm": self.r_on_ohm,
-            "safe_after_onset_s": (self.safe_ns - self.onset_ns) * 1e-9,
+            "sets": self.sets,
             "peak_current_a": self.peak_current_a,
-            "charge_c": self.charge_c,
-            "energy_j": self.energy_j,
+            "samples_over_limit": self.samples_over_limit,
         }
+
+
+def read_run(path: Path) -> RunTruth:
+    """Return what a truth record says of its whole run; BenchFaultError when it cannot be read, or has no end."""
+    entries = _entries(path)
+    summaries = [entry for entry in entries if entry["event"] == "summary"]
+    if not summaries:
+        raise BenchFaultError(f"{path}: the record has no summary; the emulated instrument did not end in order")
+    return RunTruth(
+        sets=sum(entry["event"] == "set_onset" for entry in entries),
+        peak_current_a=float(summaries[-1]["peak_current_a"]),
+        samples_over_limit=int(summaries[-1]["samples_over_limit"]),
+        landings=tuple(entry for entry in entries if entry["event"] == "landing"),
+    )
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise BenchFaultError(f"{path}: not a truth record: {error}") from error
 
 
 def read_sets(path: Path) -> list[SetTruth]:
@@ -52,10 +78,7 @@ def read_sets(path: Path) -> list[SetTruth]:
 
     Raises BenchFaultError when the record cannot be read or does not say how a set ended.
     """
-    try:
-        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise BenchFaultError(f"{path}: not a truth record: {error}") from error
+    entries = _entries(path)
     sets = []
     for number, onset in enumerate(entries):
         if onset["event"] != "set_onset":

@@ -4,11 +4,21 @@
 the rig, ``ending`` the proof that its output is off. What is started here is ended here, by process id.
 """
 
-from hil.processes.child import Child, ChildDiedError
+from hil.processes.child import Child, ChildDiedError, Children
 from hil.processes.ending import Ending
 from hil.processes.rig import BenchRig
 from hil.processes.spec import RigSpec
 from hil.processes.stage_spec import StageSpec
 from hil.processes.waiting import Interruption, wait_for
 
-__all__ = ["BenchRig", "Child", "ChildDiedError", "Ending", "Interruption", "RigSpec", "StageSpec", "wait_for"]
+__all__ = [
+    "BenchRig",
+    "Child",
+    "ChildDiedError",
+    "Children",
+    "Ending",
+    "Interruption",
+    "RigSpec",
+    "StageSpec",
+    "wait_for",
+]

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from edge.analysis.noise import noise_floor, noise_sigma
-from edge.analysis.plots import IvPicture, TripPicture, iv_figure, save_png, trip_figure
+from edge.analysis.plots import (
+    IvOverview,
+    IvPicture,
+    IvSweep,
+    LatencyPicture,
+    TripPicture,
+    iv_figure,
+    iv_overview_figure,
+    latency_figure,
+    save_png,
+    trip_figure,
+)
 from edge.analysis.si import ABSENT, prefix_for, si, si_pm
 
 RNG = np.random.default_rng(1)
@@ -48,13 +60,6 @@ TRIP: dict[str, Any] = {
     "title": "a cut",
     "caption": "rig x, run y, seed 1",
 }
-
-
-def texts(figure: Figure) -> str:
-    """Everything that can be read on a figure."""
-    figure.draw_without_rendering()
-    found: list[Any] = figure.findobj(Text)
-    return "\n".join(text.get_text() for text in found)
 
 
 # ---------------------------------------------------------------------------------------------------- numbers
@@ -130,7 +135,7 @@ def test_noise_of_too_few_readings_is_unknown() -> None:
 # --------------------------------------------------------------------------------------------------- pictures
 
 
-def test_an_iv_picture_says_what_it_shows() -> None:
+def test_an_iv_picture_says_what_it_shows(texts: Callable[[Figure], str]) -> None:
     said = texts(iv_figure(IvPicture(**IV)))
     for part in (
         "Current (µA)",
@@ -146,7 +151,7 @@ def test_an_iv_picture_says_what_it_shows() -> None:
         assert part in said
 
 
-def test_a_trip_picture_says_what_it_shows_and_labels_the_truth() -> None:
+def test_a_trip_picture_says_what_it_shows_and_labels_the_truth(texts: Callable[[Figure], str]) -> None:
     said = texts(trip_figure(TripPicture(**TRIP)))
     for part in (
         "Time since the reading was complete (ms)",
@@ -160,7 +165,7 @@ def test_a_trip_picture_says_what_it_shows_and_labels_the_truth() -> None:
         assert part in said
 
 
-def test_a_real_instrument_has_no_truth() -> None:
+def test_a_real_instrument_has_no_truth(texts: Callable[[Figure], str]) -> None:
     assert "truth" not in texts(trip_figure(TripPicture(**{**TRIP, "truth_onset_s": None, "truth_safe_s": None})))
 
 
@@ -228,3 +233,87 @@ def test_without_pyplot() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# --------------------------------------------------------------------------------------------------- several sweeps
+
+
+def sweep(to_v: float, *, kind: str, cut: bool = True, points: int = 40) -> IvSweep:
+    bias_v = np.linspace(0.0, to_v, points)
+    current_a = RNG.normal(0, 10e-9, points)
+    if cut:
+        current_a[-1] = to_v / 18.4e3
+    return IvSweep(bias_v=bias_v, current_a=current_a, site_kind=kind, noise_floor_a=30e-9, cut=cut)
+
+
+def test_an_overview_has_a_row_for_each_kind_and_marks_every_cut(texts: Callable[[Figure], str]) -> None:
+    sweeps = (sweep(-0.12, kind="gb"), sweep(-9.0, kind="gi"), sweep(-0.1, kind="gb"), sweep(-10, kind="gi", cut=False))
+    figure = iv_overview_figure(IvOverview(sweeps=sweeps, title="a map", caption="rig x"))
+    said = texts(figure)
+    for part in (
+        "Grain boundary: 2 sweeps, 2 cut",
+        "Grain interior: 2 sweeps, 1 cut",
+        "Tip bias against Li/Li⁺ (mV)",
+        "Tip bias against Li/Li⁺ (V)",
+        "noise floor, 3σ = 30 nA",
+        "ended without a trigger",
+        "a map",
+        "rig x",
+    ):
+        assert part in said
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"] * 2
+    linear, logarithmic, interior, _ = figure.axes
+    assert np.array(marked(linear, "X")) == pytest.approx(np.array([(v, v / 18.4e3) for v in (-0.12, -0.1)]))
+    assert [y for _, y in marked(logarithmic, "X")] == pytest.approx([0.12 / 18.4e3, 0.1 / 18.4e3])
+    assert [x for x, _ in marked(interior, "X")] == [-9.0]
+    assert [x for x, _ in marked(interior, "o")] == [-10.0]
+
+
+def marked(axes: Axes, marker: str) -> list[tuple[float, float]]:
+    """Where a figure has this marker."""
+    return [
+        (float(x), float(y))
+        for line in axes.lines
+        if line.get_marker() == marker
+        for x, y in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "sweeps",
+    [
+        (),
+        (IvSweep(bias_v=np.empty(0), current_a=np.empty(0), cut=True),),
+        (IvSweep(bias_v=np.array([-0.1]), current_a=np.array([math.nan]), cut=True, site_kind="gb"),),
+        (IvSweep(bias_v=np.array([0.0, 0.1]), current_a=np.zeros(2), site_kind="new"),),
+    ],
+    ids=["none", "no reading", "overflow", "all zero"],
+)
+def test_odd_overviews_draw(sweeps: tuple[IvSweep, ...], texts: Callable[[Figure], str]) -> None:
+    assert "|Current|" in texts(iv_overview_figure(IvOverview(sweeps=sweeps)))
+
+
+# -------------------------------------------------------------------------------------------------------- latency
+
+
+def test_latencies_have_a_row_for_each_group_with_every_cut(texts: Callable[[Figure], str]) -> None:
+    groups = (
+        ("map", np.array([0.040, 0.043, 0.050])),
+        ("memristor", np.array([0.02, math.nan])),
+        ("none", np.empty(0)),
+    )
+    figure = latency_figure(LatencyPicture(groups=groups))
+    said = texts(figure)
+    for part in (
+        "map, 3 cuts\nmedian 43 ms\nlargest 50 ms",
+        "memristor, 1 cut\nmedian 20 ms",
+        "none, no cut",
+        "Reading complete to output verified off (ms)",
+    ):
+        assert part in said
+    assert [x for x, _ in marked(figure.axes[0], "o")] == [0.040, 0.043, 0.050, 0.02]
+    assert figure.axes[0].get_xlim()[0] == 0
+
+
+def test_no_latency_is_said(texts: Callable[[Figure], str]) -> None:
+    assert "no cut" in texts(latency_figure(LatencyPicture(groups=())))
