@@ -66,6 +66,8 @@ def result_lines(seen: Seen) -> list[str]:
 
 
 def _interior(gi: dict[str, Any]) -> str:
+    if not gi["n"]:
+        return "none measured"
     if gi["median_v"] is not None:
         return f"median {whole(gi['median_v'], 'V')} of {gi['n']}, {gi['censored']} censored"
     return f"{gi['censored']} of {gi['n']} did not give way; the median is beyond {whole(gi['median_beyond_v'], 'V')}"

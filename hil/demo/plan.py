@@ -29,7 +29,8 @@ ARGUMENT_OHM: Final = MEMRISTOR_OHM
 ARGUMENT_TO_V: Final = -0.5
 ARGUMENT_RATE_V_S: Final = 0.1
 THRESHOLD_A: Final = 1e-6
-STAY_CYCLES: Final = 100
+STAY_CYCLES: Final = 40
+"""Below the ten minutes that a host without a heartbeat is trusted with; then the next run begins."""
 
 
 @dataclass(frozen=True, slots=True)

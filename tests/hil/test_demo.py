@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from edge.control_client import ControlClient
 from edge.errors import BusyError
 from edge.rundir import CONTROL_SOCKET
 from hil.demo import show
-from hil.demo.plan import MAP_RIG
+from hil.demo.plan import MAP_RIG, MEMRISTOR_RIG
 from hil.demo.show import DemoOptions, run_demo
+from hil.demo.subscriber import Subscriber
 from hil.demo.truth import LABEL
 from hil.errors import BenchOptionError
 from hil.processes import wait_for
@@ -62,6 +64,19 @@ class Demo:
     def pid_of(self, *parts: str) -> int:
         """Return the process whose command holds all of ``parts``."""
         return next(pid for pid, (command, _) in self.family().items() if all(part in command for part in parts))
+
+    def port_of_the_broker(self) -> int:
+        """Return where the demo's broker listens, by the rig's own configuration."""
+
+        def look() -> int | None:
+            for command, _ in self.family().values():
+                path = re.search(r"uplink (\S+/map/rig\.toml)", command)
+                if path:
+                    found = re.search(r"(?m)^port = (\d+)$", Path(path[1]).read_text())
+                    return int(found[1]) if found else None
+            return None
+
+        return wait_for("the demo's broker", look, 30.0)
 
     def wait_energised(self) -> None:
         """Wait until bias is on the tip."""
@@ -220,6 +235,37 @@ def test_a_dead_child_is_told_with_its_last_lines(tmp_path: Path) -> None:
         assert err.startswith("tipguard demo: the uplink ended (SIGKILL); its last lines:\n  ")
         assert "connected to broker" in err
         assert running.family() == {}
+
+
+@pytest.mark.realtime
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not LONG, reason="a whole run and another start; set TIPGUARD_LONG=1")
+def test_stay_leaves_two_rigs_at_work_until_ctrl_c(tmp_path: Path) -> None:
+    with demo(tmp_path, "--json", "--stay") as running:
+        port = running.port_of_the_broker()
+        maps, memristors = (Subscriber("127.0.0.1", port, rig) for rig in (MAP_RIG, MEMRISTOR_RIG))
+        for subscriber in (maps, memristors):
+            subscriber.start()
+        try:
+            wait_for("the first start", lambda: epoch_of(maps) and epoch_of(memristors), 30.0)
+            first = {epoch_of(maps), epoch_of(memristors)}
+            wait_for("the first showing's end", (running.out / "summary.json").exists, 60.0)
+            wait_for("both rigs anew", lambda: not {epoch_of(maps), epoch_of(memristors)} & (first | {None}), 30.0)
+            wait_for("the memristor to cycle again", lambda: memristors.live.get("state") == "ENERGISED", 30.0)
+        finally:
+            for subscriber in (maps, memristors):
+                subscriber.stop()
+        os.killpg(running.process.pid, signal.SIGINT)
+        code, _, err = running.end()
+        assert (code, err) == (0, "")
+        assert running.family() == {}
+        assert json.loads((running.out / "summary.json").read_text())["ok"]
+
+
+def epoch_of(subscriber: Subscriber) -> str | None:
+    """Return the start of the controller that is online now."""
+    status = subscriber.status
+    return str(status["epoch"]) if status.get("online") and status.get("epoch") else None
 
 
 # ------------------------------------------------------------------------------------------------- refused early
