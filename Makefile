@@ -16,7 +16,7 @@ export PIP_NO_INPUT := 1
 
 help:
 	@echo "make setup       the environment in .venv: locked packages, then tipguard itself"
-	@echo "make demo        one emulated sweep to the surge and the cut"
+	@echo "make demo        a trigger map and a memristor on emulated instruments; under two minutes"
 	@echo "make test        all tests but the long rounds; PYTEST_ARGS='-k ring' passes options on"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       what this machine takes per sample; exit 1 when a target is missed"

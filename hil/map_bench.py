@@ -98,9 +98,10 @@ class MapBench(VirtualBench):
 
 def map_config(**sections: dict[str, Any]) -> Config:
     """Return a configuration for the bench: 10 kohm, a stage, re-arms for a long map; ``sections`` override."""
-    limits = {"rearms_per_run": 1000, **sections.pop("limits", {})}
-    more: dict[str, Any] = {**sections, "limits": limits}
-    return config_for(series_ohm=SERIES_OHM, stage=True, **more)
+    data = config_for(series_ohm=SERIES_OHM, stage=True, limits={"rearms_per_run": 1000}).model_dump()
+    for name, values in sections.items():
+        data[name] = {**data[name], **values}
+    return Config.model_validate(data)
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ LEAST_V: Final = 0.050
 
 
 def reset_bias_v(points: Sequence[tuple[float, float]], evidence_a: float) -> float | None:
-    """Return the bias in V at the largest \\|current\\| before the conductance falls by a decade; None if it never does.
+    """Return the bias in V at the largest \\|current\\| before the conductance falls by a decade; None if it does not.
 
     ``points``: (bias in V, current in A) of trusted readings, oldest first. ``evidence_a``: a current below this, in A,
     is no evidence of a conductance; it counts as this much when it says that the conductance has fallen.

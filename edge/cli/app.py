@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from edge.cli import bench, check, init, processes, run, talk
+from edge.cli import bench, check, init, processes, run, talk, watch
 
 ORDER: Final = (
     "init",
@@ -17,6 +17,7 @@ ORDER: Final = (
     "serve",
     "run",
     "status",
+    "watch",
     "stop",
     "rearm",
     "safe-off",
@@ -61,6 +62,7 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
     app.command("stop")(talk.stop)
     app.command("rearm")(talk.rearm)
     app.command("status")(talk.status)
+    app.command("watch")(watch.watch)
     app.command("serve")(processes.serve)
     app.command("controller")(processes.controller)
     app.command("uplink")(processes.uplink)

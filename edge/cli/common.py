@@ -75,6 +75,18 @@ def _finite(data: Any) -> Any:  # noqa: ANN401 - whatever the verb reports
     return data
 
 
+def mqtt_password(config: Config) -> str | None:
+    """Return the first line of the rig's password file, None without one; raise ConfigError if it cannot be read."""
+    file = config.uplink.password_file
+    if file is None:
+        return None
+    try:
+        return Path(file).read_text(encoding="utf-8").split("\n", 1)[0]
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or "not UTF-8 text"
+        raise ConfigError(f"uplink.password_file: {file}: {why}", key="uplink.password_file") from error
+
+
 def client_for(config: Config) -> ControlClient:
     """Connect to the rig's controller; raise BusyError with what to do if none runs."""
     directory = rundir.rig_dir(config.rig.id)

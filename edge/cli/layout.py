@@ -27,9 +27,14 @@ class Row:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Return ``text`` in lines of at most ``width``; a path or a quantity is never divided."""
-    whole = _IN_QUANTITY.sub(_NO_BREAK, text)
-    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False) or [""]
+    """Return ``text`` in lines of at most ``width``; a path or a quantity is never divided, a line break is kept."""
+    lines = []
+    for paragraph in text.split("\n"):
+        whole = _IN_QUANTITY.sub(_NO_BREAK, paragraph)
+        indent = " " * (len(whole) - len(whole.lstrip(" ")))
+        lines += textwrap.wrap(
+            whole, width, subsequent_indent=indent * 2, break_long_words=False, break_on_hyphens=False
+        ) or [""]
     return [line.replace(_NO_BREAK, " ") for line in lines]
 
 

@@ -115,20 +115,6 @@ def ended(run: dict[str, Any]) -> str:
     return str(reason) if str(reason).startswith(status) else f"{status}: {reason}"
 
 
-def in_words(run: dict[str, Any], *, series_ohm: float = 0.0) -> list[str]:
-    """Return a run's result as lines. ``series_ohm``: the rig's resistor, part of every resistance measured."""
-    head = f"run {run.get('uid')}: "
-    if run.get("status") != "completed":
-        return [head + ended(run)]
-    results = run.get("results") or {}
-    done, found = results.get("cycles_done", 0), results.get("triggers_found", 0)
-    head += f"completed, {counted(done, 'cycle')}, {counted(found, 'trigger')}"
-    to_v = (run.get("parameters") or {}).get("to_v")
-    if not found and to_v is not None:
-        head += f": the site did not give way up to {si(to_v, 'V')}"
-    return [head, *(line for trigger in results.get("triggers", []) for line in trigger_in_words(trigger, series_ohm))]
-
-
 def counted(number: int, what: str) -> str:
     """Return ``1 cycle``, ``2 cycles``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

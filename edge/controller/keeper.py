@@ -71,7 +71,7 @@ class Keeper:
         self._lock = rundir.RigLock(self._directory)
         self._port = OpenPort(args.port, args.baud)
         # The keeper only holds the stage's port, so that a worker that follows finds it locked and configured.
-        self._stage = OpenPort(args.stage_port, args.stage_baud) if args.stage_port else None
+        self._stage = self._open_stage() if args.stage_port else None
         form = cut_form(args.kind)
         self._lines = form.lines
         self._wants_zero = form.wants_zero
@@ -143,21 +143,25 @@ class Keeper:
         self._worker = subprocess.Popen(command, pass_fds=fds, process_group=0)
         self._pidfd = os.pidfd_open(self._worker.pid)
 
+    def _open_stage(self) -> OpenPort:
+        return OpenPort(self._args.stage_port, self._args.stage_baud, key="ports.stage.path")
+
     def _stage_port(self) -> OpenPort | None:
         """Return the stage's port, opened anew where its adapter was unplugged; None where there is none."""
-        stage = self._stage
-        if stage is None:
+        if not self._args.stage_port:
             return None
-        poller = select.poll()
-        poller.register(stage.fileno(), 0)
-        if not poller.poll(0):
-            return stage
+        stage, self._stage = self._stage, None
         try:
-            stage.close()
-            self._stage = OpenPort(self._args.stage_port, self._args.stage_baud)
+            if stage is not None:
+                poller = select.poll()
+                poller.register(stage.fileno(), 0)
+                if not poller.poll(0):
+                    self._stage = stage
+                    return stage
+                stage.close()
+            self._stage = self._open_stage()
         except (TipguardError, OSError, serial.SerialException) as error:
-            _say(f"the stage's port is gone ({error}); no plan that moves will run")
-            return None
+            _say(f"the stage's port is gone ({error}); no plan will run until it is back and the controller restarted")
         return self._stage
 
     def _watch(self, wake_fd: int) -> int | None:

@@ -40,7 +40,7 @@ from edge.experiments.steps import (
 )
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
-from edge.instruments.stage import StageError, TargetOutsideError
+from edge.instruments.stage import TargetOutsideError
 from edge.samples import Phase
 
 RING_WAIT_AT: Final = 0.80
@@ -204,7 +204,8 @@ class Runner:
         self._recorder.run = 0
 
     async def _steps(self, plan: Plan) -> tuple[str, str | None, dict[str, Any] | None]:
-        if self._tip is not None and plan.needs_stage:
+        if self._tip is not None:
+            # Also for a plan that moves nothing: an old error would keep the output off for good.
             await self._tip.begin()
         program = plan.program()
         outcome: Outcome | None = None
@@ -224,12 +225,13 @@ class Runner:
                     outcome = await self._do(step)
                 except StepFailedError as error:
                     failed = error
-                    continue
+                # The output may have been found on behind our back, whatever became of the step.
+                await self._engine.until_off()
                 if self._engine.state is State.TRIPPED:
                     verdict = self._engine.report.trip_verdict
                     who = f" by {self._stop_by}" if self._stop_by else ""
                     return "tripped", f"{verdict.value if verdict else '?'}{who}", None
-                if outcome.verdict is not None:
+                if failed is None and outcome is not None and outcome.verdict is not None:
                     self._rearms += 1
         finally:
             program.close()
@@ -262,11 +264,18 @@ class Runner:
 
     async def _energise(self) -> Outcome:
         """Look at the stage, then switch on over what stands still."""
+        if self._tip is not None:
+            try:
+                await self._tip.hold()
+            except InstrumentError as error:
+                self._engine.disarm()
+                raise StepFailedError(str(error)) from error
+            if self._stop_by is not None:
+                # The stop came while the stage was asked, and disarmed.
+                raise _StoppedError
         try:
-            if self._tip is not None:
-                await self._tip.look()
             return await self._engine.energise()
-        except (InterlockError, StageError) as error:
+        except InterlockError as error:
             self._engine.disarm()
             raise StepFailedError(str(error)) from error
 
@@ -291,6 +300,9 @@ class Runner:
             # Nothing further can be moved: the run ends with this reason.
             raise
         except (InstrumentError, InterlockError, TargetOutsideError) as error:
+            if self._stop_by is not None and self._engine.state is State.SAFE:
+                # The plan must not take a person's stop for a fault of the stage.
+                raise _StoppedError from error
             raise StepFailedError(str(error)) from error
 
     async def _arm(self, phase: Phase, v_max_v: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import Any, Final
 
 from edge.clock import Clock
@@ -33,11 +34,22 @@ from edge.guard.interlocks import (
 )
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
-from edge.instruments.stage import Contact, Stage, StageIdentity, StageStatus
+from edge.instruments.stage import (
+    Contact,
+    Stage,
+    StageIdentity,
+    StageStatus,
+    StageStoppedError,
+    TargetOutsideError,
+)
 
 IDLE_LOOK_NS: Final = 1_000_000_000
 RETRY_NS: Final = 2_000_000_000
 """Between two tries to find a stage that did not answer, or to lift a tip that did not move."""
+HELD_M: Final = 20e-9
+"""How far an axis may be from where it was when the output went on: more than noise and creep, less than any use."""
+STOP_LOOK_NS: Final = 50_000_000
+"""How long a pause for settling takes to hear a stop."""
 ALARM: Final = "STAGE"
 LIFT_ALARM: Final = "TIP_NOT_LIFTED"
 
@@ -69,7 +81,10 @@ class Tip:
         self._report = report
         self._towards = 1.0 if self._settings.towards_sample == "+" else -1.0
         self._busy = asyncio.Lock()
-        self._not_before_ns = 0
+        self._stops = 0
+        self._held_m: dict[str, float] = {}
+        self._find_ns = 0
+        self._lift_ns = 0
         self._lost = False
         self.identity: StageIdentity | None = None
         self.status: StageStatus | None = None
@@ -89,7 +104,11 @@ class Tip:
 
     def fault(self, now_ns: int) -> tuple[Verdict, tuple[Interlock, ...]] | None:
         """Return why a bias that is on must go, or None. Called every 20 ms while ENERGISED."""
-        return energised_fault(self.status, now_ns)
+        found = energised_fault(self.status, now_ns)
+        if found is not None:
+            # Where the tip is now is not what we did to it: it has to be lifted, and seen off, again.
+            self.lifted = False
+        return found
 
     # -- beginnings and looks
 
@@ -139,6 +158,22 @@ class Tip:
         async with self._busy:
             return await self._look()
 
+    async def hold(self) -> StageStatus:
+        """Look at the stage and remember where it stands, for the output to go on. Raises as ``look``."""
+        self._refuse_unready()
+        async with self._busy:
+            # The position first: the look has to be fresh.
+            self._held_m = await self._stage.position()
+            return await self._look()
+
+    async def _watch(self) -> None:
+        """Look while ENERGISED. What came and went between two looks shows in where the axes are."""
+        async with self._busy:
+            status = await self._stage.status()
+            here_m = await self._stage.position()
+        away = any(not abs(here_m[name] - held_m) <= HELD_M for name, held_m in self._held_m.items())
+        self.status = dataclasses.replace(status, moving=True) if away else status
+
     async def _look(self) -> StageStatus:
         status = await self._stage.status()
         self.status = status
@@ -159,7 +194,8 @@ class Tip:
             self._report.notice("the stage had an error from before", code=code)
 
     def stop(self) -> None:
-        """Stop all axes now; never waits, never raises. What moves raises StageStoppedError."""
+        """Stop all axes now; never waits, never raises. A move or an approach under way raises StageStoppedError."""
+        self._stops += 1
         if self._busy.locked():
             self._stage.stop()
 
@@ -179,10 +215,11 @@ class Tip:
             touching = await self._contact.in_contact()
             from_m = here_m if touching or self.surface_m is None else self.surface_m
             target_m = self._above(from_m, self._settings.lift_m)
-            if self.lifted or (target_m - here_m) * self._towards >= 0:
+            if not touching and (self.lifted or (target_m - here_m) * self._towards >= 0):
                 # Up there already.
                 position_m = await self._stage.position()
             else:
+                self.lifted = False
                 position_m = await self._stage.move_to({z: target_m})
             self.position_m = position_m
             if await self._contact.in_contact():
@@ -201,45 +238,79 @@ class Tip:
     async def move(self, x_m: float, y_m: float) -> dict[str, float]:
         """Move the lifted tip along the surface; return the position. Raises InterlockError or the stage's errors."""
         self._refuse_unready()
+        began = self._stops
         async with self._busy:
             self._allow(Move.LATERAL)
-            if not self.lifted:
+            # What somebody else has done to z since the lift, only the signal tells.
+            if not self.lifted or await self._contact.in_contact():
+                self.lifted = False
                 raise InterlockError("the tip is not lifted; a move along the surface would drag it")
+            self._refuse_if_stopped(began)
+            self._allow(Move.LATERAL)
             self.position_m = await self._stage.move_to({self._settings.x: x_m, self._settings.y: y_m})
             return self.position_m
 
     async def approach(self) -> tuple[int, dict[str, float]]:
         """Bring the tip down until contact; return when that was (ns) and the position, once it has settled.
 
-        Raises NoContactError after ``stage.approach_max_m`` without contact, InterlockError, the stage's errors.
+        Raises NoContactError after ``stage.approach_max_m`` without contact, the tip then being where it began;
+        InterlockError; the stage's errors.
         """
         self._refuse_unready()
+        began = self._stops
         async with self._busy:
             self._allow(Move.APPROACH)
             z = self._settings.z
-            z_m = (await self._stage.position())[z]
+            z_m = from_m = (await self._stage.position())[z]
             self.lifted = False
             if self.surface_m is not None:
                 near_m = self._above(self.surface_m, self._settings.approach_window_m)
                 if (near_m - z_m) * self._towards > 0 and not await self._contact.in_contact():
+                    self._refuse_if_stopped(began)
+                    self._allow(Move.APPROACH)
                     z_m = (await self._stage.move_to({z: near_m}))[z]
-            await self._step_down(z_m)
+            try:
+                await self._step_down(z_m, began)
+            except NoContactError:
+                # Back to where it began: one approach after the other must not walk the tip into the sample.
+                with contextlib.suppress(InstrumentError, InterlockError):
+                    self._allow(Move.RETRACT)
+                    await self._stage.move_to({z: from_m})
+                raise
             contact_ns = self._clock.now_ns()
             position_m = await self._stage.position()
             self.surface_m = position_m[z]
-            await self._clock.sleep_until(contact_ns + int(self._settings.settle_s * 1e9))
+            await self._settle(contact_ns + int(self._settings.settle_s * 1e9), began)
             self.position_m = await self._stage.position()
             return contact_ns, self.position_m
 
-    async def _step_down(self, from_m: float) -> None:
+    async def _settle(self, until_ns: int, began: int) -> None:
+        while (now_ns := self._clock.now_ns()) < until_ns:
+            await self._clock.sleep_until(min(until_ns, now_ns + STOP_LOOK_NS))
+            self._refuse_if_stopped(began)
+
+    def _refuse_if_stopped(self, began: int) -> None:
+        # A stop between two moves finds no axis moving: without this the next one would begin all the same.
+        if self._stops != began:
+            raise StageStoppedError("the stage was stopped")
+
+    async def _step_down(self, from_m: float, began: int) -> None:
         settings = self._settings
         steps = round(settings.approach_max_m / settings.approach_step_m)
+        axis = self._stage.axes[settings.z]
         for step in range(steps + 1):
-            if await self._contact.in_contact():
+            touching = await self._contact.in_contact()
+            self._refuse_if_stopped(began)
+            if touching:
                 return
             if step < steps:
                 # From the beginning and not from where it arrived: settling errors must not add up.
                 target_m = from_m + self._towards * (step + 1) * settings.approach_step_m
+                if not axis.low_m <= target_m <= axis.high_m:
+                    raise NoContactError(
+                        f"no contact before the end of axis {settings.z}'s travel; bring the tip closer by hand, or "
+                        "look at stage.towards_sample"
+                    )
                 self._allow(Move.APPROACH)
                 await self._stage.move_to({settings.z: target_m})
         raise NoContactError(
@@ -273,9 +344,9 @@ class Tip:
             except LinkLostError as error:
                 self._lost = True
                 self._alarm(ALARM, f"{error}; plug it in, then restart the controller")
-            except (InstrumentError, InterlockError) as error:
+            except (InstrumentError, InterlockError, TargetOutsideError) as error:
                 self._alarm(ALARM, str(error))
-                self._not_before_ns = self._clock.now_ns() + RETRY_NS
+                self._find_ns = self._clock.now_ns() + RETRY_NS
             await self._clock.sleep_until(self._clock.now_ns() + POLL_NS)
 
     async def _tend_once(self) -> None:
@@ -284,34 +355,36 @@ class Tip:
         if self._lost:
             return
         if self.identity is None:
-            if now_ns >= self._not_before_ns:
+            if now_ns >= self._find_ns:
                 await self.start()
                 self._report.clear_alarm(ALARM)
             return
         if state is State.ENERGISED:
-            await self.look()
-        elif state is State.TRIPPED or (state is State.CUTTING and self._guard.machine.protective):
-            await self._after_trip(state, now_ns)
-        elif not self._busy.locked() and (self.status is None or now_ns - self.status.t_ns >= IDLE_LOOK_NS):
+            await self._watch()
+            return
+        tripped = state is State.TRIPPED or (state is State.CUTTING and self._guard.machine.protective)
+        if tripped and now_ns >= self._lift_ns:
+            await self._after_trip(state)
+        if not self._busy.locked() and (self.status is None or now_ns - self.status.t_ns >= IDLE_LOOK_NS):
             await self.look()
             self._report.clear_alarm(ALARM)
 
-    async def _after_trip(self, state: State, now_ns: int) -> None:
+    async def _after_trip(self, state: State) -> None:
         step = after_trip(
             state,
             lifted=self.lifted,
             cut_alarm=Verdict.CUT_UNVERIFIED.value in self._report.alarms,
             last_resort=self._settings.lift_unverified,
         )
-        if step is not AfterTrip.LIFT or now_ns < self._not_before_ns:
+        if step is not AfterTrip.LIFT:
             return
         try:
+            # An error that nobody has dealt with would keep the stage from moving; it is in the event of the cut.
+            await self.begin()
             await self.lift()
-        except LinkLostError:
-            raise
-        except InstrumentError as error:
+        except (InstrumentError, TargetOutsideError) as error:
             self._alarm(LIFT_ALARM, f"after a trip the tip could not be lifted: {error}")
-            self._not_before_ns = self._clock.now_ns() + RETRY_NS
+            self._lift_ns = self._clock.now_ns() + RETRY_NS
         else:
             self._report.clear_alarm(LIFT_ALARM)
             self._report.notice("tip lifted after the trip", planned=True, verified=True)
@@ -323,8 +396,11 @@ class Tip:
         """Lift the tip at the end of a run that broke off, if that can be done; never raises for the stage."""
         if self.lifted or not self.ready or self._guard.state is not State.SAFE:
             return
-        with contextlib.suppress(InstrumentError, LinkLostError, InterlockError):
+        try:
+            await self.begin()
             await self.lift()
+        except (InstrumentError, LinkLostError, InterlockError, TargetOutsideError) as error:
+            self._report.notice("the tip could not be lifted at the end of the run", error=str(error))
 
     def describe(self) -> dict[str, Any]:
         """Return what status documents show."""

@@ -19,6 +19,7 @@ from edge.experiments.checks import MAX_LEVELS, flag, number, ramp, refuse, whol
 from edge.experiments.reads import (
     EVENT_FIELDS,
     HRS_BIAS_V,
+    LRS_AT_START_S,
     HrsRead,
     Zero,
     back_scan,
@@ -41,6 +42,7 @@ from edge.experiments.steps import (
     Publish,
     Ramp,
     Step,
+    StepFailedError,
 )
 from edge.guard.phases import noise_sigma_a, offset_a, phase_spec
 from edge.samples import UNTRUSTED, Phase
@@ -94,7 +96,7 @@ class MemristorPlan:
         whole(name, "max_failures", self.max_failures, 1, 10_000)
         for key in ("zero", "accept_clamp", "accept_unprotected_host"):
             flag(name, key, getattr(self, key))
-        if self.hrs_setting not in SETTINGS:
+        if self.hrs_setting not in tuple(SETTINGS):
             raise refuse(name, "hrs_setting", self.hrs_setting, " or ".join(SETTINGS))
         for key, end_v in (("set", self.set_v), ("reset", self.reset_v)):
             rate_v_s = number(name, f"{key}_rate_v_s", getattr(self, f"{key}_rate_v_s"), 1e-4, 100.0)
@@ -137,48 +139,63 @@ class MemristorPlan:
     def program(self) -> Program:
         """See Plan."""
         phase = SETTINGS[self.hrs_setting]
-        zero = data_sheet_zero(phase)
         if self.needs_stage:
-            zero = yield from self._land(phase, zero)
-        yield Publish("zero", zero.document())
+            yield Progress(0.0, "lifting the tip")
+            yield Lift()
+        zero = yield from self._zero(phase)
+        if self.needs_stage:
+            yield from self._land()
         tally = Tally(zero)
         yield from self._from_the_start(zero, tally)
         failures = 0
         for cycle in range(self.cycles):
             yield About({"cycle": cycle})
-            document = yield from self._cycle(cycle, zero)
+            try:
+                document = yield from self._cycle(cycle, zero)
+            except StepFailedError as error:
+                raise BrokenOffError(
+                    f"cycle {cycle + 1} of {self.cycles}: {error}. {tally.said()}", results=tally.results()
+                ) from error
             yield Publish("cycle", document)
             tally.add(document)
             failures = 0 if document["set"] and document["reset_ok"] else failures + 1
             if failures >= self.max_failures and cycle + 1 < self.cycles:
                 what = "was not set" if not document["set"] else "was not reset"
                 raise BrokenOffError(
-                    f"the site {what}, the last of {failures} failed cycles in a row; {tally.cycles} cycles are kept. "
+                    f"the site {what}, the last of {failures} failed cycles in a row. {tally.said()}. "
                     "Is the tip open, or the filament too thick for reset_v behind this resistor?",
                     results=tally.results(),
                 )
         if self.needs_stage:
-            yield Lift()
+            try:
+                yield Lift()
+            except StepFailedError as error:
+                raise BrokenOffError(
+                    f"the tip cannot be lifted at the end: {error}. {tally.said()}", results=tally.results()
+                ) from error
         return tally.results()
 
-    def _land(self, phase: Phase, zero: Zero) -> Generator[Step, Outcome, Zero]:
-        yield Progress(0.0, "lifting the tip")
-        yield Lift()
+    def _zero(self, phase: Phase) -> Generator[Step, Outcome, Zero]:
+        zero = data_sheet_zero(phase)
         if self.zero:
             yield Progress(0.0, "reading the lifted tip: zero and detection limit")
             zero = yield from lifted_zero(phase)
+        yield Publish("zero", zero.document())
+        return zero
+
+    def _land(self) -> Generator[Step, Outcome, None]:
         if self.x_m is not None and self.y_m is not None:
             yield Progress(0.0, "moving")
             yield MoveTo(self.x_m, self.y_m)
         yield Progress(0.0, "approaching")
         yield Approach()
-        return zero
 
     def _from_the_start(self, zero: Zero, tally: Tally) -> Generator[Step, Outcome, None]:
         """A site that conducts already is a case of its own: reset it first, or leave it."""
         yield Progress(0.0, "reading the site before the first cycle")
         before = yield from hrs_read(zero)
-        if not before.saturated and abs(before.current_a or 0.0) < HRS_BIAS_V * 1e-6:
+        # On the reset range the offset alone is more than a filament of 1 Mohm.
+        if not before.saturated and abs(before.current_a or 0.0) < max(HRS_BIAS_V * LRS_AT_START_S, zero.lod_a):
             tally.start = "hrs"
             return
         tally.start = "lrs"
@@ -272,6 +289,9 @@ class Tally:
         self._reset_ok = 0
         self._ratios: list[float] = []
         self._bounds = 0
+        self._sets_v: list[float] = []
+        self._resets_v: list[float] = []
+        self._lrs_ohm: list[float] = []
 
     def add(self, document: dict[str, Any]) -> None:
         """Count a finished cycle."""
@@ -281,9 +301,21 @@ class Tally:
         if document["on_off"] is not None:
             self._ratios.append(document["on_off"])
             self._bounds += bool(document["on_off_is_bound"])
+        lrs = document["lrs"] or {}
+        for value, kept in (
+            (document["trigger_bias_v"], self._sets_v),
+            (document["reset_bias_v"], self._resets_v),
+            (lrs.get("resistance_ohm"), self._lrs_ohm),
+        ):
+            if value is not None:
+                kept.append(value)
+
+    def said(self) -> str:
+        """Return in a few words what is kept."""
+        return f"{self.cycles} {'cycle is' if self.cycles == 1 else 'cycles are'} finished and kept"
 
     def results(self) -> dict[str, Any]:
-        """Return counts; ``on_off_median`` is a lower bound if at least half of its ratios are."""
+        """Return counts and medians; ``on_off_median`` is a lower bound if at least half of its ratios are."""
         return {
             "start": self.start,
             "cycles_done": self.cycles,
@@ -293,4 +325,12 @@ class Tally:
             "n_resolved": len(self._ratios) - self._bounds,
             "n_bound": self._bounds,
             "lod_a": self._zero.lod_a,
+            "lod_source": self._zero.source,
+            "set_median_v": _median(self._sets_v),
+            "reset_median_v": _median(self._resets_v),
+            "lrs_median_ohm": _median(self._lrs_ohm),
         }
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None

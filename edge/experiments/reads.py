@@ -22,6 +22,8 @@ BACK_SCAN_POINTS: Final = 9
 BACK_SCAN_DWELL_S: Final = 0.05
 HRS_BIAS_V: Final = 0.1
 """Positive: nothing is plated by looking."""
+LRS_AT_START_S: Final = 1e-6
+"""A conductance at or above this before a sweep is a filament's: 1/(1 Mohm), against 1/(50 Gohm) of a contact."""
 HRS_READINGS: Final = 5
 ZERO_READINGS: Final = 30
 LOD_SIGMAS: Final = 3.0

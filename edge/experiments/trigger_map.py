@@ -27,7 +27,16 @@ from typing import Any, Final
 from edge.analysis.linear import slope_over_time
 from edge.errors import PlanRefusedError
 from edge.experiments.checks import MAX_LEVELS, flag, number, ramp, refuse, whole
-from edge.experiments.reads import EVENT_FIELDS, HRS_BIAS_V, Zero, back_scan, data_sheet_zero, hrs_read, lifted_zero
+from edge.experiments.reads import (
+    EVENT_FIELDS,
+    HRS_BIAS_V,
+    LRS_AT_START_S,
+    Zero,
+    back_scan,
+    data_sheet_zero,
+    hrs_read,
+    lifted_zero,
+)
 from edge.experiments.steps import (
     About,
     Approach,
@@ -53,8 +62,6 @@ KINDS: Final = ("gb", "gi", "hl", "")
 MAX_POINTS: Final = 4096
 LEVEL_S: Final = 0.022
 """A level and its reading at 57600 baud take 21 ms."""
-LRS_AT_START_S: Final = 1e-6
-"""A conductance at or above this before the sweep is a filament's: 1/(1 Mohm), against 1/(50 Gohm) of a contact."""
 CHECK_MAX_V: Final = 1.0
 POINT_S: Final = 12.0
 """Longest time of a point beside its sweep, for the plan's duration: moves, approach, three reads."""
@@ -123,12 +130,15 @@ class TriggerMapPlan:
         if unknown:
             raise refuse(self.name, "sweeps", unknown[0], "gb, gi or hl")
         sweeps = {}
-        for kind in {point.kind for point in self._points}:
+        used = {point.kind for point in self._points}
+        # Those that no point uses, too: a mistake in one must not wait for the next map.
+        for kind in sorted(used | set(self.sweeps)):
             given: object = self.sweeps.get(kind, [self.to_v, self.rate_v_s])
             if not isinstance(given, list | tuple) or len(given) != 2:
                 raise refuse(self.name, f"sweeps.{kind}", given, "[to_v, rate_v_s]")
-            sweeps[kind] = _sweep(self.name, kind, given[0], given[1], level_s)
-        object.__setattr__(self, "_sweeps", sweeps)
+            where = f"sweeps.{kind}." if kind in self.sweeps else ""
+            sweeps[kind] = _sweep(self.name, where, given[0], given[1], level_s)
+        object.__setattr__(self, "_sweeps", {kind: sweep for kind, sweep in sweeps.items() if kind in used})
 
     @property
     def v_max_v(self) -> float:
@@ -217,14 +227,19 @@ class TriggerMapPlan:
                     results=tally.results(zero),
                 )
         yield Progress(1.0, "lifting the tip")
-        yield Lift()
+        try:
+            yield Lift()
+        except StepFailedError as error:
+            raise BrokenOffError(
+                f"the tip cannot be lifted at the end: {error}. {tally.said()}", results=tally.results(zero)
+            ) from error
         return tally.results(zero)
 
     def _zero(self) -> Generator[Step, Outcome, Zero]:
-        if not self.zero:
-            return data_sheet_zero(Phase.HRS_READ)
-        yield Progress(0.0, "reading the lifted tip: the zero of the 1 uA range")
-        zero = yield from lifted_zero(Phase.HRS_READ)
+        zero = data_sheet_zero(Phase.HRS_READ)
+        if self.zero:
+            yield Progress(0.0, "reading the lifted tip: the zero of the 1 uA range")
+            zero = yield from lifted_zero(Phase.HRS_READ)
         yield Publish("zero", zero.document())
         return zero
 
@@ -273,7 +288,7 @@ class TriggerMapPlan:
             yield Arm(Phase.SEEK, abs(sweep.to_v))
             yield Energise()
             outcome = yield Ramp(ramp(sweep.to_v, sweep.rate_v_s * self.level_s), self.level_s)
-            return (yield from self._judge(document, outcome, sweep, zero, done, head))
+            return (yield from self._judge(document, outcome, zero, done, head))
         except StepFailedError as error:
             return _invalid(document, str(error))
 
@@ -281,7 +296,6 @@ class TriggerMapPlan:
         self,
         document: dict[str, Any],
         outcome: Outcome,
-        sweep: Sweep,
         zero: Zero,
         done: float,
         head: str,
@@ -295,16 +309,21 @@ class TriggerMapPlan:
         if outcome.verdict is not None:
             event = outcome.event or {}
             document |= {name: event.get(name) for name in EVENT_FIELDS} | {"verdict": outcome.verdict}
+            document["class"] = "triggered"
             yield Progress(done, f"{head}: {outcome.verdict}; reading what formed")
-            lrs = yield from back_scan()
-            return document | {"class": "triggered", "after": {"kind": "lrs", **lrs}}
+            try:
+                lrs = yield from back_scan()
+            except StepFailedError as error:
+                # The trigger was measured, whatever became of the stage behind it.
+                return document | {"reason": f"what formed could not be read: {error}"}
+            return document | {"after": {"kind": "lrs", **lrs}}
         yield End()
         yield Progress(done, f"{head}: no trigger; is there contact?")
         touch = yield Touch()
         if not touch.touching:
             return _invalid(document, "contact was lost during the sweep")
-        # 0.1 V tells a filament that was not seen; to see a contact takes more.
-        check_v = max(HRS_BIAS_V, min(CHECK_MAX_V, abs(sweep.to_v) / 2)) if self.electrical_check else HRS_BIAS_V
+        # 0.1 V tells a filament that was not seen; to see a contact takes all that this map has declared, up to 1 V.
+        check_v = max(HRS_BIAS_V, min(CHECK_MAX_V, self.v_max_v)) if self.electrical_check else HRS_BIAS_V
         after = yield from hrs_read(zero, check_v)
         document["after"] = {"kind": "hrs", **after.document()}
         if after.saturated or abs(after.current_a or 0.0) / after.bias_v >= LRS_AT_START_S:
@@ -339,6 +358,8 @@ class Tally:
     def __init__(self) -> None:
         self._classes: dict[str, collections.Counter[str]] = {}
         self._drives_v: dict[str, list[float]] = {}
+        self._beyond_v: dict[str, list[float]] = {}
+        self._reasons: dict[str, collections.Counter[str]] = {}
         self.points = 0
 
     def add(self, document: dict[str, Any]) -> None:
@@ -346,24 +367,52 @@ class Tally:
         kind = document["site_kind"]
         self.points += 1
         self._classes.setdefault(kind, collections.Counter())[document["class"]] += 1
-        if document["trigger_bias_v"] is not None:
+        if document["class"] == "triggered" and document["trigger_bias_v"] is not None:
             self._drives_v.setdefault(kind, []).append(document["trigger_bias_v"])
+        if document["class"] == "censored":
+            self._beyond_v.setdefault(kind, []).append(math.copysign(document["beyond_v"], document["to_v"]))
+        if document["class"] == "invalid":
+            self._reasons.setdefault(kind, collections.Counter())[document["reason"]] += 1
 
     def said(self) -> str:
         """Return in a few words what is kept."""
         return f"{self.points} {'point is' if self.points == 1 else 'points are'} finished and kept"
 
     def results(self, zero: Zero) -> dict[str, Any]:
-        """Return counts and medians; ``median_v`` is that of the points that triggered, V."""
+        """Return counts and medians, in V with the sign of the bias.
+
+        ``median_triggered_v`` is that of the points that triggered. ``median_v`` counts the censored ones as triggering
+        later; where half or more are, it is None and ``median_beyond_v`` is where the median lies beyond. ``beyond_v``:
+        the least that a censored point held. ``invalid_reason``: the most frequent one, ``invalid_reason_n`` times.
+        """
         kinds = {
             kind: {
                 "n": counts.total(),
                 **{name: counts[name] for name in ("triggered", "censored", "lrs_at_start", "invalid")},
-                "median_triggered_v": statistics.median(drives) if (drives := self._drives_v.get(kind)) else None,
+                **self._medians(kind),
+                **self._reason(kind),
             }
             for kind, counts in sorted(self._classes.items())
         }
-        return {"points_done": self.points, "kinds": kinds, "lod_a": zero.lod_a}
+        return {"points_done": self.points, "kinds": kinds, "lod_a": zero.lod_a, "lod_source": zero.source}
+
+    def _medians(self, kind: str) -> dict[str, float | None]:
+        drives, beyond = self._drives_v.get(kind, []), self._beyond_v.get(kind, [])
+        both = sorted([*((v, False) for v in drives), *((v, True) for v in beyond)], key=lambda one: abs(one[0]))
+        low = statistics.median([v for v, _ in both]) if both else None
+        # If those that held had been swept on for ever, would the median be the same?
+        last = sorted((math.inf if held else abs(v)) for v, held in both)
+        known = low is not None and statistics.median(last) <= abs(low) * (1 + 1e-9)
+        return {
+            "median_triggered_v": statistics.median(drives) if drives else None,
+            "median_v": low if known else None,
+            "median_beyond_v": None if known else low,
+            "beyond_v": min(beyond, key=abs, default=None),
+        }
+
+    def _reason(self, kind: str) -> dict[str, Any]:
+        [(reason, times)] = self._reasons.get(kind, collections.Counter()).most_common(1) or [(None, 0)]
+        return {"invalid_reason": reason, "invalid_reason_n": times}
 
 
 def _invalid(document: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -394,8 +443,7 @@ def _points(rows: object) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def _sweep(name: str, kind: str, to_v: object, rate_v_s: object, level_s: float) -> Sweep:
-    where = f"sweeps.{kind}." if kind else ""
+def _sweep(name: str, where: str, to_v: object, rate_v_s: object, level_s: float) -> Sweep:
     sweep = Sweep(
         number(name, f"{where}to_v", to_v, -20.0, 20.0),
         number(name, f"{where}rate_v_s", rate_v_s, 1e-4, 100.0),

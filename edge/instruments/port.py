@@ -32,13 +32,16 @@ PTY_MAJORS = range(136, 144)
 READ_BYTES = 4096
 
 
-def is_emulated(path: str | Path) -> bool:
-    """Tell whether a port is a pseudo-terminal, which is what "emulated" means in this project."""
+def is_emulated(path: str | Path, *, key: str = "ports.smu.path") -> bool:
+    """Tell whether a port is a pseudo-terminal, which is what "emulated" means in this project.
+
+    Raises ConfigError naming ``key`` where there is no port.
+    """
     try:
         info = Path(path).stat()
     except OSError as error:
         raise ConfigError(
-            f"port {path}: {error.strerror}; check the cable and `ls -l /dev/serial/by-id`", key="ports.smu.path"
+            f"port {path}: {error.strerror}; check the cable and `ls -l /dev/serial/by-id`", key=key
         ) from error
     return stat.S_ISCHR(info.st_mode) and os.major(info.st_rdev) in PTY_MAJORS
 
@@ -46,13 +49,13 @@ def is_emulated(path: str | Path) -> bool:
 class OpenPort:
     """A configured, locked serial port. Keep it alive as long as its descriptor is used."""
 
-    def __init__(self, path: str, baud: int) -> None:
-        """Open ``path`` at ``baud``, 8N1, no flow control, and take its lock.
+    def __init__(self, path: str, baud: int, *, key: str = "ports.smu.path") -> None:
+        """Open ``path`` at ``baud``, 8N1, no flow control, and take its lock. ``key``: where the path was configured.
 
         Raises ConfigError (absent, not a port, no permission) or BusyError (held by another process).
         """
         self.path = path
-        self.emulated = is_emulated(path)
+        self.emulated = is_emulated(path, key=key)
         self.warning: str | None = None
         try:
             # exclusive=None: pyserial would otherwise not lock either, but says so only by its default.
@@ -63,9 +66,9 @@ class OpenPort:
             number = getattr(error, "errno", None)
             reason = os.strerror(number) if isinstance(number, int) else str(error)
             raise ConfigError(
-                f"port {path}: {reason}; check ports.smu.path, and that this user is in the group that owns the port "
+                f"port {path}: {reason}; check {key}, and that this user is in the group that owns the port "
                 "(often dialout)",
-                key="ports.smu.path",
+                key=key,
             ) from error
         try:
             fcntl.flock(self.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edge.cli import words
+from edge.cli import words, words_runs
+from edge.cli.follow import CountedProgress, SweepProgress, doing, shortened
 from edge.cli.layout import Row, grid, wrap
-from edge.cli.run import SweepProgress, doing
 from edge.cli.talk import rows, settled, stop_in_words
 from edge.guard.verdicts import Verdict
 
@@ -93,9 +93,93 @@ def test_a_trigger_of_which_little_is_known() -> None:
 
 
 def test_a_sweep_without_a_surge_says_how_far_it_went() -> None:
-    assert words.in_words(a_run()) == [
+    assert words_runs.in_words(a_run()).lines == [
         "run 0123456789abcdef: completed, 1 cycle, 0 triggers: the site did not give way up to -600 mV"
     ]
+
+
+MAP = {
+    "points_done": 10,
+    "kinds": {
+        "gb": {
+            "n": 8,
+            "triggered": 7,
+            "censored": 0,
+            "lrs_at_start": 0,
+            "invalid": 1,
+            "median_v": -0.1151,
+            "median_beyond_v": None,
+            "beyond_v": None,
+            "invalid_reason": "no contact within 2000 nm",
+            "invalid_reason_n": 1,
+        },
+        "gi": {
+            "n": 2,
+            "triggered": 0,
+            "censored": 2,
+            "lrs_at_start": 0,
+            "invalid": 0,
+            "median_v": None,
+            "median_beyond_v": -10.0,
+            "beyond_v": -10.0,
+            "invalid_reason": None,
+            "invalid_reason_n": 0,
+        },
+    },
+    "lod_a": 3.3e-10,
+    "lod_source": "lifted tip",
+}
+
+
+def test_a_map_is_told_kind_by_kind_with_what_held_and_what_was_invalid() -> None:
+    said = words_runs.in_words(a_run(plan="trigger-map", results=MAP, parameters={"n_points": 10}))
+    assert said.lines == ["run 0123456789abcdef: completed, 10 points"]
+    cells = [row.cells for row in said.table]
+    assert cells[1] == ("GB", "8", "7", "-115 mV", "0", "0", "1")
+    assert cells[2][:5] == ("GI", "2", "0", "beyond -10.0 V", "2 up to -10.0 V")
+    assert said.more == ["invalid GB: no contact within 2000 nm", "detection limit 330 pA (lifted tip)"]
+
+
+MEMRISTOR = {
+    "start": "hrs",
+    "cycles_done": 20,
+    "set": 20,
+    "reset_ok": 19,
+    "on_off_median": 5e4,
+    "n_resolved": 0,
+    "n_bound": 20,
+    "lod_a": 3.3e-10,
+    "lod_source": "lifted tip",
+    "set_median_v": -0.15,
+    "reset_median_v": 0.48,
+    "lrs_median_ohm": 6200.0,
+}
+
+
+def test_a_memristor_says_at_least_where_it_is_a_bound() -> None:
+    said = words_runs.in_words(a_run(plan="memristor", results=MEMRISTOR), series_ohm=1500.0)
+    text = "\n".join(said.lines)
+    assert "set    20 of 20, at -150 mV, median" in text
+    assert "reset  19 of 20" in text
+    assert "of which 1.50 kΩ in series" in text
+    assert "on/off at least 5.0e+04, median of 20: a bound, set by the detection limit (20 of 20)" in text
+    resolved = MEMRISTOR | {"n_resolved": 20, "n_bound": 0}
+    assert "at least" not in "\n".join(words_runs.in_words(a_run(plan="memristor", results=resolved)).lines)
+
+
+def test_a_run_that_broke_off_says_what_is_kept() -> None:
+    run = a_run(plan="trigger-map", status="failed", reason="the stage", results=None, progress=0.3)
+    run["parameters"] = {"n_points": 10}
+    assert "3 of 10 points finished and kept" in words_runs.in_words(run).lines[0]
+
+
+def test_a_counting_plan_shows_its_number_and_never_goes_back() -> None:
+    assert shortened("point 3 of 10 (GB B2): approaching") == "3/10 GB B2: approaching"
+    assert shortened("cycle 4 of 20: set, 0 -> -0.2 V") == "4/20: set, 0 -> -0.2 V"
+    assert shortened("lifting the tip") == "lifting the tip"
+    progress = CountedProgress()
+    assert progress.update({"run": {"progress": 0.5}}) == 0.5
+    assert progress.update({"run": {"progress": 0.2}}) == 0.5
 
 
 @pytest.mark.parametrize(

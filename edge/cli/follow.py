@@ -1,0 +1,261 @@
+"""What all verbs of ``tipguard run`` share: start a plan, watch it, say in plain words what happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol
+
+import typer
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+from edge.analysis.si import si
+from edge.cli.common import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_TRIPPED,
+    ask,
+    client_for,
+    err,
+    guarded,
+    out,
+    print_json,
+)
+from edge.cli.layout import grid, say, width_of
+from edge.cli.processes import wait_ready
+from edge.cli.talk import cut, stop_in_words
+from edge.cli.words import REARM, meaning, state_in_words
+from edge.cli.words_runs import how_long, in_words, kept_in_words
+from edge.config import Config, load
+from edge.control_client import ControlClient
+from edge.errors import BusyError, PlanRefusedError
+
+POLL_S: Final = 0.1
+BACK_S: Final = 5.0
+"""How long a controller that broke off may take to answer again."""
+_DOING: Final = {"ARMED": "arming", "ENERGISED": "sweeping", "CUTTING": "cutting"}
+_COUNTED = re.compile(r"(?:point|cycle) (\d+) of (\d+)(?: \((.*?)\))?: (.*)")
+
+ClampOption = Annotated[bool, typer.Option("--accept-clamp", help="rely on the SMU's clamp")]
+HostOption = Annotated[
+    bool, typer.Option("--accept-unprotected-host", help="run over 10 min without a heartbeat into /OE")
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """A plan by name, its parameters, and what a person is told beyond the controller's own words if it is refused."""
+
+    plan: str
+    parameters: dict[str, Any]
+    refused: Callable[[PlanRefusedError], PlanRefusedError] = lambda error: error
+
+
+def run(file: Path, request: Callable[[], Request], *, json: bool) -> None:
+    """Start what ``request`` makes on the rig of a configuration file, watch it, report, end with the exit code."""
+
+    def work() -> int:
+        config = load(file)
+        wanted = request()
+        try:
+            return _run(config, wanted, as_json=json)
+        except KeyboardInterrupt:
+            # The conversation may have been broken off between question and answer: another one.
+            return _interrupted(config, as_json=json)
+
+    guarded(work, json=json)
+
+
+def _run(config: Config, request: Request, *, as_json: bool) -> int:
+    """Start, watch, report."""
+    with client_for(config) as client:
+        try:
+            uid = ask(client, "run", plan=request.plan, parameters=request.parameters)["uid"]
+        except PlanRefusedError as error:
+            raise request.refused(error) from error
+        if not as_json:
+            say(err, f"run {uid}: started{_length(client, uid)}; Ctrl-C cuts and ends it")
+        try:
+            status = follow(client, uid, quiet=as_json)
+        except BusyError as error:
+            status = _back(config, uid, error)
+    run = status["run"]
+    if run is None or run["uid"] != uid:
+        lost = {"uid": uid, "plan": request.plan, "status": "broken off", "reason": None, "results": None}
+        status = {**status, "run": lost}
+    return report(status, as_json=as_json, series_ohm=config.rig.series_resistor_ohm)
+
+
+def _length(client: ControlClient, uid: str) -> str:
+    run = ask(client, "status")["run"]
+    return how_long(run["parameters"]) if run is not None and run["uid"] == uid else ""
+
+
+def _back(config: Config, uid: str, error: BusyError) -> dict[str, Any]:
+    """Wait for a controller that broke off in a run; raise BusyError with what to do if it stays away."""
+    say(err, f"run {uid}: the controller broke off; waiting until it answers again")
+    try:
+        return wait_ready(config, BACK_S)
+    except BusyError:
+        raise BusyError(
+            f"run {uid}: the controller broke off in the run and does not answer: nothing here tells whether the "
+            "output is off. See its messages, or `tipguard safe-off`, or switch the output off at the panel"
+        ) from error
+
+
+def _interrupted(config: Config, *, as_json: bool) -> int:
+    with client_for(config) as client:
+        data, status = cut(client)
+    if as_json:
+        print_json({"interrupted": True, **data, **summary(status)})
+    else:
+        kept = kept_in_words(status["run"]) if status["run"] else None
+        say(err, f"interrupted: {stop_in_words(data['stopped'], status)}" + (f"; {kept}" if kept else ""))
+    return EXIT_INTERRUPTED if data["output_verified_off"] else EXIT_FAILED
+
+
+class Done(Protocol):
+    """How much of a run is done."""
+
+    def update(self, status: dict[str, Any]) -> float:
+        """Return the part done, 0 to 1; never less than before."""
+
+
+class SweepProgress:
+    """Of an ``iv``: what the plan says, and within a cycle where the bias is on 0 -> to_v -> 0."""
+
+    def __init__(self) -> None:
+        self._base = -1.0
+        self._farthest_v = 0.0
+        self._done = 0.0
+
+    def update(self, status: dict[str, Any]) -> float:
+        """See Done."""
+        run, sample = status["run"], status["sample"]
+        if run["progress"] != self._base:
+            self._base, self._farthest_v = run["progress"], 0.0
+        parameters = run["parameters"]
+        to_v, cycles = parameters.get("to_v"), parameters.get("cycles", 1)
+        part = 0.0
+        if to_v and sample and status["state"] == "ENERGISED" and status["phase"] == "SEEK":
+            way = min(max(sample["bias_v"] / to_v, 0.0), 1.0)
+            self._farthest_v = max(self._farthest_v, way)
+            # A step's noise in the read-back bias is no turning point.
+            turned = way < self._farthest_v - 0.05 or way > 0.999
+            part = 1.0 - way / 2 if turned else way / 2
+        self._done = max(self._done, run["progress"] + part / cycles)
+        return min(self._done, 1.0)
+
+
+class CountedProgress:
+    """Of a plan that tells how far it is itself."""
+
+    def __init__(self) -> None:
+        self._done = 0.0
+
+    def update(self, status: dict[str, Any]) -> float:
+        """See Done."""
+        self._done = max(self._done, float(status["run"]["progress"]))
+        return min(self._done, 1.0)
+
+
+def doing(status: dict[str, Any]) -> str:
+    """Return what the controller is at, in a word."""
+    if status["state"] == "ENERGISED" and status["phase"] != "SEEK":
+        return "reading"
+    return _DOING.get(status["state"], "")
+
+
+def shortened(text: str) -> str:
+    """Return ``3/10 GB a: moving`` for ``point 3 of 10 (GB a): moving``: what is left of a line is for the numbers."""
+    found = _COUNTED.fullmatch(text)
+    if found is None:
+        return text
+    number, of, what, rest = found.groups()
+    # A point without a name of its own is called by its number in the list.
+    named = f" {what}" if what and not what.startswith("no. ") else ""
+    return f"{number}/{of}{named}: {rest}"
+
+
+def follow(client: ControlClient, uid: str, *, quiet: bool) -> dict[str, Any]:
+    """Watch a run until it ends; return the last status."""
+    status = ask(client, "status")
+    if _ended(status, uid):
+        return status
+    sweep = status["run"]["plan"] == "iv"
+    progress: Done = SweepProgress() if sweep else CountedProgress()
+    with Progress(
+        *_columns(with_doing=sweep), console=err, disable=quiet or not err.is_terminal, transient=True
+    ) as bar:
+        task = bar.add_task("starting", total=1.0, doing="", now="")
+        while not _ended(status, uid):
+            _show(bar, task, status, progress.update(status))
+            time.sleep(POLL_S)
+            status = ask(client, "status")
+    return status
+
+
+def _ended(status: dict[str, Any], uid: str) -> bool:
+    run = status["run"]
+    return run is None or run["uid"] != uid or run["status"] != "running"
+
+
+def _columns(*, with_doing: bool) -> list[ProgressColumn]:
+    # What stands right of the text: a column that grows would push the others out. Plans that count say themselves
+    # what they do.
+    room = max(err.width - (48 if with_doing else 39), 12)
+    doing_column = TextColumn("{task.fields[doing]}", table_column=Column(no_wrap=True, min_width=8))
+    return [
+        TextColumn(
+            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room)
+        ),
+        *([doing_column] if with_doing else []),
+        TextColumn("{task.fields[now]}", table_column=Column(no_wrap=True, min_width=18, justify="right")),
+        BarColumn(bar_width=10),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+    ]
+
+
+def _show(bar: Progress, task: TaskID, status: dict[str, Any], done: float) -> None:
+    sample = status["sample"] if status["state"] in ("ENERGISED", "CUTTING") else None
+    now = f"{si(sample['bias_v'], 'V'):>8} {si(sample['current_a'], 'A'):>8}" if sample else ""
+    bar.update(task, completed=done, description=shortened(status["run"]["text"]), doing=doing(status), now=now)
+
+
+def summary(status: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``--json`` prints of the end of a run."""
+    return {
+        "run": status["run"],
+        "state": status["state"],
+        "verdict": status["verdict"],
+        "alarm": status["alarm"],
+        "event": status["last_event"],
+    }
+
+
+def report(status: dict[str, Any], *, as_json: bool, series_ohm: float) -> int:
+    """Print how a run ended; return the exit code."""
+    run = status["run"]
+    tripped = run["status"] == "tripped" or status["state"] == "TRIPPED"
+    code = EXIT_TRIPPED if tripped else 0 if run["status"] == "completed" else EXIT_FAILED
+    if as_json:
+        print_json(summary(status))
+        return code
+    said = in_words(run, series_ohm=series_ohm)
+    for line in said.lines:
+        say(out, line)
+    if said.table:
+        out.print(grid(said.table, width_of(out)))
+    for line in said.more:
+        say(out, line)
+    if tripped and status["verdict"]:
+        say(out, meaning(status["verdict"]))
+    if status["alarm"]:
+        say(out, f"ALARM: {status['alarm']}", "bold red")
+    do = f": {REARM}" if status["state"] == "TRIPPED" else ""
+    say(out, f"state {state_in_words(status)}{do}", "bold red" if tripped else "")
+    return code
