@@ -85,7 +85,9 @@ class Desk:
             line = line.replace(where, f"{where}, port={self.port}")
         if self.mqtt5:
             line = line.replace(where, f"{where}, clean_session=None, protocol=5")
-        return line.replace("/tmp/smu", str(self.folder / "smu"))  # noqa: S108 - the README's words
+        for link in ("smu", "stage"):
+            line = line.replace(f"/tmp/{link}", str(self.folder / link))  # noqa: S108 - the README's words
+        return line
 
     def type(self, line: str) -> str:
         """Run one line of a shell block; return what it printed. What stays in the foreground stays there."""
@@ -95,11 +97,11 @@ class Desk:
             return ""
         done = subprocess.run(
             ["bash", "-c", self.adapt(line)],
-            cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=60,
+            cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=150,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         if line.startswith("tipguard init") and self.port != MQTT_PORT:
-            config = self.folder / "rig.toml"
+            config = self.folder / line.split()[2]
             config.write_text(config.read_text().replace(f"port = {MQTT_PORT}", f"port = {self.port}"))
         return done.stdout
 

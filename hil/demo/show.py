@@ -76,7 +76,7 @@ def run_demo(options: DemoOptions, console: Console) -> tuple[int, dict[str, Any
 
 
 def _write(options: DemoOptions, seen: Seen, pictures: dict[str, Path], broker: str, took_s: float) -> dict[str, Any]:
-    _write_points(options.out / POINTS_FILE, options)
+    write_points(options.out / POINTS_FILE, options)
     summary = summarise(seen, seed=options.seed, broker=broker, took_s=took_s)
     summary |= {"ok": as_it_should_be(summary), "files": [path.name for path in pictures.values()] + [REPORT_FILE]}
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
@@ -85,7 +85,7 @@ def _write(options: DemoOptions, seen: Seen, pictures: dict[str, Path], broker: 
     return summary
 
 
-def _write_points(path: Path, options: DemoOptions) -> None:
+def write_points(path: Path, options: DemoOptions) -> None:
     """Write the map's points as ``tipguard run trigger-map --points`` reads them."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
