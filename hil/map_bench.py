@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from hil.errors import BenchFaultError
 from hil.rig import VirtualRig, config_for
 from hil.twin.grains import Box
 from hil.twin.sample_map import SampleMap
+from hil.twin.truth import Entry
 from hil.virtual import VirtualClock, run_virtual
 from hil.virtual_bench import VirtualBench
 
@@ -73,6 +75,32 @@ class MapBench(VirtualBench):
         """Return the run documents of one kind, in order."""
         self.drain()
         return [document for document in self.documents if document["kind"] == kind]
+
+    # What a test of the tip wants to know of the sample's own record
+
+    def touching(self) -> bool:
+        """Return whether the tip is on the sample now; the sample lives when somebody asks."""
+        self.emulated.tip.advance(self.clock.now_ns())
+        return self.emulated.tip.in_contact
+
+    def true_m(self, axis: str) -> float:
+        """Return where an axis really is, in m."""
+        return self.stage.position_m(self.clock.now_ns(), axis)
+
+    def moves(self, *axes: str, since_ns: int = 0) -> list[Entry]:
+        """Return the moves of some axes (none named: of all) that began since then."""
+        found = self.truth.events("stage_move")
+        return [e for e in found if (not axes or e["axis"] in axes) and int(e["t_ns"] or 0) >= since_ns]
+
+    def touches(self) -> list[str]:
+        """Return landings and lifts in their order."""
+        self.emulated.tip.advance(self.clock.now_ns())
+        return [str(e["event"]) for e in self.truth.entries if e["event"] in ("landing", "lift")]
+
+    @property
+    def dragged(self) -> bool:
+        """Whether the tip was ever dragged over the sample: two landings without a lift between."""
+        return ("landing", "landing") in itertools.pairwise(self.touches())
 
     async def run(self, plan: Plan) -> dict[str, Any]:
         """Run a plan to its end; return the run's map."""

@@ -240,7 +240,6 @@ class Tip:
         self._refuse_unready()
         began = self._stops
         async with self._busy:
-            self._allow(Move.LATERAL)
             # What somebody else has done to z since the lift, only the signal tells.
             if not self.lifted or await self._contact.in_contact():
                 self.lifted = False

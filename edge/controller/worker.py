@@ -53,6 +53,8 @@ RAMP_RATE: Final = 50.0
 WATCH_NS: Final = 1_000_000_000
 COLLECT_EVERY: Final = 5
 SHUTDOWN_S: Final = 2.0
+LIFT_S: Final = 1.5
+"""How long the end of the process waits for the tip to be lifted; both are less than the keeper waits."""
 
 
 class Worker:
@@ -228,11 +230,22 @@ class Worker:
             "t_ns": self.clock.now_ns(),
         }
 
+    async def _tip_up(self) -> None:
+        """Wait until the tip that a run had brought down is up again, where it can be."""
+        tip = self.tip
+        if tip is None or not tip.ready:
+            return
+        await self.runner.wait()
+        while self.engine.state is State.TRIPPED and not tip.lifted:
+            await self.clock.sleep_until(self.clock.now_ns() + TICK_NS)
+
     async def shut_down(self, verdict: Verdict, *, by: str) -> bool:
         """Cut if energised and wait for the proof; True if the output is verified off."""
         self.runner.stop(by=by, verdict=verdict)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.engine.until_off(), SHUTDOWN_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tip_up(), LIFT_S)
         self.engine.release_panel()
         self.recorder.close_frame()
         self.recorder.tick(self.clock.now_ns())

@@ -411,8 +411,9 @@ class Tally:
         }
 
     def _reason(self, kind: str) -> dict[str, Any]:
-        [(reason, times)] = self._reasons.get(kind, collections.Counter()).most_common(1) or [(None, 0)]
-        return {"invalid_reason": reason, "invalid_reason_n": times}
+        for reason, times in self._reasons.get(kind, collections.Counter()).most_common(1):
+            return {"invalid_reason": reason, "invalid_reason_n": times}
+        return {"invalid_reason": None, "invalid_reason_n": 0}
 
 
 def _invalid(document: dict[str, Any], reason: str) -> dict[str, Any]:

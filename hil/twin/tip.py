@@ -5,6 +5,8 @@ The emulated stage hands it the paths of its axes and reads the deflection signa
 on one clock. Along a path it looks where it is every millisecond, at rest every second: what happens does not depend
 on how often either instrument asks. :meth:`ScanningTip.move` is the same without a stage.
 
+Its contact grows and shrinks with the load.
+
 Its ``landing`` entries in the truth record carry ``x_m``, ``y_m`` (on the sample), ``sent_x_m``, ``sent_y_m`` (the
 stage's), ``kind``, ``distance_m``, ``u_median_v``, ``load_n`` and ``state`` (lrs: a filament was there already;
 stuck_on; open: the tip has lost its coating, whatever the spot is).
@@ -34,6 +36,9 @@ REST_LOOK_NS: Final = 1_000_000_000
 
 LEAST_LOAD_N: Final = 1e-9
 """A lighter touch than this, in N, is no contact."""
+
+PRESS: Final = 0.1
+"""Relative change of the load at which the contact's area follows it."""
 
 
 class ScanningTip(LiveLoad):
@@ -131,6 +136,7 @@ class ScanningTip(LiveLoad):
                 self._lift(t_ns)
             return
         if self.landing is not None and self._holds((x_m, y_m), t_ns):
+            self._press(t_ns, load_n)
             return
         self._contact = dataclasses.replace(self.sample.contact, load_n=min(load_n, 1e-4))
         self.landing = landing = self.sample.land((x_m, y_m), t_ns, self._contact)
@@ -150,6 +156,18 @@ class ScanningTip(LiveLoad):
             "state": under.state.value,
         }
         self._record(t_ns, "landing", self.v_tip, self._g * self.v_tip, more)
+
+    def _press(self, t_ns: int, load_n: float) -> None:
+        """Let the contact have the area of its load: an approach touches with less than it ends with."""
+        load_n = min(load_n, 1e-4)
+        if self.spot is None or abs(load_n - self._contact.load_n) <= PRESS * self._contact.load_n:
+            return
+        self.advance(t_ns)
+        self._close_segment(t_ns)
+        self._contact = dataclasses.replace(self._contact, load_n=load_n)
+        self.spot.land(self._contact)
+        self._open_segment(t_ns)
+        self.advance(t_ns)
 
     def _holds(self, position: tuple[float, float], t_ns: int) -> bool:
         """Whether the tip is still on the spot it landed on; the error of the landing stays with it."""

@@ -36,7 +36,7 @@ def kinds_of(*points: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return kinds
 
 
-def medians(*points: dict[str, Any]) -> tuple[float | None, float | None]:
+def medians(*points: dict[str, Any]) -> tuple[Any, Any]:
     of = kinds_of(*points)["gi"]
     return of["median_v"], of["median_beyond_v"]
 

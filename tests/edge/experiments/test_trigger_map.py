@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import PlanRefusedError
-from edge.experiments.reads import EVENT_FIELDS, HRS_BIAS_V, data_sheet_zero
+from edge.experiments.reads import EVENT_FIELDS, HRS_BIAS_V
 from edge.experiments.steps import (
     About,
     Approach,
@@ -31,7 +31,7 @@ from edge.experiments.steps import (
     StepFailedError,
     Touch,
 )
-from edge.experiments.trigger_map import MAX_POINTS, Tally, TriggerMapPlan
+from edge.experiments.trigger_map import MAX_POINTS, TriggerMapPlan
 from edge.samples import Flag, Phase, Sample
 
 Drive = Callable[..., tuple[list[Step], Any]]
@@ -476,37 +476,6 @@ def test_a_beginning_that_fails_is_the_runs_reason(by_hand: Drive, failing: type
     steps, error = by_hand(TriggerMapPlan(points=[row(1)]).program(), Bench(fail={failing: {0}}))
     assert isinstance(error, StepFailedError)
     assert published(steps, "point") == []
-
-
-@pytest.mark.parametrize(
-    ("drives_v", "held_v", "median_v", "beyond_v"),
-    [
-        ([-0.1, -0.2, -0.3], [], -0.2, None),
-        ([-0.1, -0.2, -0.3], [-0.5], -0.25, None),
-        # Half of them held: the median is beyond what any of them was swept to.
-        ([-0.1, -0.2], [-0.5, -0.5], None, -0.35),
-        ([-0.1], [-0.5, -0.5], None, -0.5),
-        ([], [-0.5], None, -0.5),
-        ([], [], None, None),
-    ],
-)
-def test_what_held_counts_in_the_median_as_triggering_later(
-    drives_v: list[float], held_v: list[float], median_v: float | None, beyond_v: float | None
-) -> None:
-    tally = Tally()
-    point = {"site_kind": "gb", "reason": None, "to_v": -0.5}
-    for drive_v in drives_v:
-        tally.add(point | {"class": "triggered", "trigger_bias_v": drive_v, "beyond_v": abs(drive_v)})
-    for end_v in held_v:
-        tally.add(point | {"class": "censored", "trigger_bias_v": None, "beyond_v": abs(end_v)})
-    tally.add(point | {"class": "invalid", "trigger_bias_v": -9.0, "beyond_v": 9.0, "reason": "because"})
-    of = tally.results(data_sheet_zero(Phase.HRS_READ))["kinds"]["gb"]
-    assert (of["median_v"], of["median_beyond_v"]) == (
-        pytest.approx(median_v) if median_v is not None else None,
-        pytest.approx(beyond_v) if beyond_v is not None else None,
-    )
-    assert (of["invalid_reason"], of["invalid_reason_n"]) == ("because", 1)
-    assert of["beyond_v"] == (max(held_v) if held_v else None)
 
 
 def test_events_carry_point_and_position(by_hand: Drive) -> None:

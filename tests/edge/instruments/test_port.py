@@ -241,7 +241,7 @@ def test_without_low_latency_mode_there_is_a_warning_on_hardware_only(
     assert opened.emulated
     assert opened.warning is None
     opened.close()
-    monkeypatch.setattr(port_module, "is_emulated", lambda _path: False)
+    monkeypatch.setattr(port_module, "is_emulated", lambda _path, **_options: False)
     hardware = OpenPort(pty.path, 57600)
     assert hardware.warning is not None
     one_line(Warning(hardware.warning), pty.path, "16 ms")
