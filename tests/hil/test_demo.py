@@ -212,6 +212,7 @@ def test_ctrl_c_with_bias_on_switches_off_first_and_leaves_nothing(tmp_path: Pat
 
 
 @pytest.mark.realtime
+@pytest.mark.skipif(not LONG, reason="another start of three rigs; set TIPGUARD_LONG=1")
 def test_a_dead_worker_is_told_with_the_keepers_last_words(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
         running.wait_energised()
