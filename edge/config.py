@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -309,14 +311,63 @@ port = 1883
 """
 
 
-def template(*, path: str, serial_number: str, series_ohm: float) -> str:
-    """Return the text of a commented configuration that :func:`load` accepts.
+_STAGE_BEGIN = "# [ports.stage]"
+_STAGE_END = "# [scan]"
+
+
+def template(
+    *,
+    path: str,
+    serial_number: str,
+    series_ohm: float,
+    stage_path: str | None = None,
+    stage_serial_number: str | None = None,
+) -> str:
+    """Return the text of a commented configuration that :func:`load` accepts, with a stage where its port is given.
 
     Raises ConfigError where a value cannot be written into it.
     """
-    for key, value in (("ports.smu.path", path), ("smu.serial_number", serial_number)):
-        if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}", value):
+    given = {
+        "ports.smu.path": path,
+        "smu.serial_number": serial_number,
+        "ports.stage.path": stage_path,
+        "stage.serial_number": stage_serial_number,
+    }
+    for key, value in given.items():
+        if value is not None and not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}", value):
             raise ConfigError(
                 f"{key}: value {value!r}: expected printable characters without spaces or quotes", key=key
             )
-    return TEMPLATE.format(path=path, serial=serial_number, series_ohm=f"{series_ohm:.15g}")
+    if stage_path is None and stage_serial_number is not None:
+        raise ConfigError("stage.serial_number: of which stage? Its port is missing", key="ports.stage.path")
+    text = TEMPLATE.format(path=path, serial=serial_number, series_ohm=f"{series_ohm:.15g}")
+    if stage_path is None:
+        return text
+    serial = {} if stage_serial_number is None else {"serial_number": stage_serial_number}
+    return with_stage(text, {"path": stage_path, **serial})
+
+
+def with_stage(text: str, values: Mapping[str, float | str | bool]) -> str:
+    """Uncomment the stage's sections of a template's text and put ``values`` in; raise ConfigError if it cannot.
+
+    ``values``: keys of [ports.stage], [stage] and [contact], no two of which are alike. A serial number that is not
+    among them stays a comment.
+    """
+    begin, end = text.find(f"\n{_STAGE_BEGIN}"), text.find(f"\n{_STAGE_END}")
+    if not 0 <= begin < end:
+        raise ConfigError(f"the configuration's template has no commented sections {_STAGE_BEGIN!r} to {_STAGE_END!r}")
+    left = dict(values)
+    lines = []
+    for line in text[begin:end].split("\n"):
+        setting, _, comment = line.removeprefix("# ").partition(" # ")
+        key = setting.partition(" = ")[0]
+        if key in left:
+            # JSON's strings, numbers and booleans are TOML's.
+            setting = f"{key} = {json.dumps(left.pop(key))}"
+        elif key == "serial_number":
+            lines.append(line)
+            continue
+        lines.append(f"{setting.rstrip():<29}# {comment}" if comment else setting)
+    if left:
+        raise ConfigError(f"the configuration's template has not one key {next(iter(left))!r} of a stage")
+    return text[:begin] + "\n".join(lines) + text[end:]

@@ -12,7 +12,7 @@ _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def check(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Check configuration, port, instrument, protection and broker. Changes nothing."""
+    """Check configuration, ports, instrument, stage, protection and broker. Changes nothing."""
 
     def work() -> int:
         from edge.controller.checkup import check as find

@@ -48,10 +48,14 @@ HostOption = Annotated[
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """A plan by name, its parameters, and what a person is told beyond the controller's own words if it is refused."""
+    """A plan by name with its parameters. ``cuts``: as many planned cuts as it can come to, where it is known.
+
+    ``refused`` adds to the controller's words what a person at this verb needs to know.
+    """
 
     plan: str
     parameters: dict[str, Any]
+    cuts: int = 0
     refused: Callable[[PlanRefusedError], PlanRefusedError] = lambda error: error
 
 
@@ -77,6 +81,7 @@ def _run(config: Config, request: Request, *, as_json: bool) -> int:
             uid = ask(client, "run", plan=request.plan, parameters=request.parameters)["uid"]
         except PlanRefusedError as error:
             raise request.refused(error) from error
+        warn_of_rearms(request, config)
         if not as_json:
             say(err, f"run {uid}: started{_length(client, uid)}; Ctrl-C cuts and ends it")
         try:
@@ -88,6 +93,18 @@ def _run(config: Config, request: Request, *, as_json: bool) -> int:
         lost = {"uid": uid, "plan": request.plan, "status": "broken off", "reason": None, "results": None}
         status = {**status, "run": lost}
     return report(status, as_json=as_json, series_ohm=config.rig.series_resistor_ohm)
+
+
+def warn_of_rearms(request: Request, config: Config) -> None:
+    """Say that the rig's file ends a run before its plan would."""
+    limit = config.limits.rearms_per_run
+    if request.cuts > limit:
+        say(
+            err,
+            f"warning: this can come to {request.cuts} planned cuts, and limits.rearms_per_run = {limit} ends the run "
+            "there; what is finished by then is kept",
+            "yellow",
+        )
 
 
 def _length(client: ControlClient, uid: str) -> str:

@@ -19,6 +19,12 @@ def init(
     ] = "/dev/serial/by-id/usb-FTDI_CHANGE-ME-if00-port0",
     serial_number: Annotated[str, typer.Option(help="serial number on the SMU's back, as in *IDN?")] = "CHANGE-ME",
     series_ohm: Annotated[float, typer.Option(help="resistor at the tip side, ohm")] = 10_000.0,
+    stage_port: Annotated[
+        str | None, typer.Option(help="serial port of the stage's controller; on hardware a /dev/serial/by-id name")
+    ] = None,
+    stage_serial_number: Annotated[
+        str | None, typer.Option(help="its serial number, as in *IDN?; needed on hardware")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
 ) -> None:
     """Write a commented configuration file for one rig."""
@@ -26,7 +32,15 @@ def init(
     def work() -> int:
         if config.exists() and not force:
             raise ConfigError(f"{config}: exists; --force replaces it", file=str(config))
-        text = template(path=port, serial_number=serial_number, series_ohm=series_ohm)
+        if stage_serial_number is not None and stage_port is None:
+            raise ConfigError("--stage-serial-number needs --stage-port", key="ports.stage.path")
+        text = template(
+            path=port,
+            serial_number=serial_number,
+            series_ohm=series_ohm,
+            stage_path=stage_port,
+            stage_serial_number=stage_serial_number,
+        )
         partial = config.with_name(config.name + ".new")
         try:
             partial.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ MAX_NAMED: Final = 5
 def trigger_map(
     config: ConfigArgument = DEFAULT_CONFIG,
     points: Annotated[
-        Path | None, typer.Option(help="CSV file with the header x_um,y_um,kind,label; kind and label may be absent")
+        Path | None, typer.Option(help="CSV file with the columns x_um, y_um and, if you like, kind, label")
     ] = None,
     line: Annotated[str | None, typer.Option(help="X0,Y0,X1,Y1,N: N points from end to end, um")] = None,
     grid: Annotated[str | None, typer.Option(help="X0,Y0,X1,Y1,NX,NY: NX by NY points, edges included, um")] = None,
@@ -56,6 +56,7 @@ def trigger_map(
 
     def request() -> Request:
         chosen = chosen_points(points, line, grid, kind)
+        sweeps = sweeps_of(sweep or [], chosen)
         warn_of_same_places(chosen)
         return Request(
             "trigger-map",
@@ -64,7 +65,7 @@ def trigger_map(
                 "to_v": to_v,
                 "rate_v_s": rate_v_s,
                 "level_s": level_s,
-                "sweeps": dict(parse_sweep(text) for text in sweep or ()),
+                "sweeps": sweeps,
                 "order": order,
                 "seed": seed,
                 "zero": zero,
@@ -73,6 +74,7 @@ def trigger_map(
                 "accept_clamp": accept_clamp,
                 "accept_unprotected_host": accept_unprotected_host,
             },
+            cuts=len(chosen),
             refused=lambda error: at_lines(error, chosen),
         )
 
@@ -92,6 +94,25 @@ def chosen_points(points: Path | None, line: str | None, grid: str | None, kind:
             raise ConfigError(f"--kind: the kinds of --points stand in its file: {points}", key="--kind")
         return read_points(points)
     return line_points(line, kind.lower()) if line is not None else grid_points(str(grid), kind.lower())
+
+
+def sweeps_of(texts: list[str], points: list[MapPoint]) -> dict[str, list[float]]:
+    """Return the sweeps by kind; raise ConfigError for one that no point would get, or that is there twice."""
+    sweeps: dict[str, list[float]] = {}
+    kinds = {point.kind for point in points}
+    for text in texts:
+        kind, sweep = parse_sweep(text)
+        if kind in sweeps:
+            raise ConfigError(f"--sweep: value {shown(text)}: there is one for {kind} already", key="--sweep")
+        if kind not in kinds:
+            there = ", ".join(sorted(kinds - {""})) or "no kind"
+            raise ConfigError(
+                f"--sweep: value {shown(text)}: no point is of this kind, they are of {there}; see --kind, or the "
+                "column kind of the file",
+                key="--sweep",
+            )
+        sweeps[kind] = sweep
+    return sweeps
 
 
 def parse_sweep(text: str) -> tuple[str, list[float]]:

@@ -58,7 +58,8 @@ def memristor(
                 "accept_clamp": accept_clamp,
                 "accept_unprotected_host": accept_unprotected_host,
             },
-            refused=without_stage if at is None else lambda error: error,
+            cuts=cycles,
+            refused=without_stage if at is None else at_option,
         )
 
     run(config, request, json=json)
@@ -69,3 +70,8 @@ def without_stage(error: PlanRefusedError) -> PlanRefusedError:
     if error.reason not in ("no_stage", "stage_not_ready"):
         return error
     return PlanRefusedError(f"{error}. --no-zero cycles where the tip stands and moves nothing", reason=error.reason)
+
+
+def at_option(error: PlanRefusedError) -> PlanRefusedError:
+    """Return a refusal of the only point there is, by the name it was typed with."""
+    return PlanRefusedError(str(error).replace("point 1: ", "--at: "), reason=error.reason)

@@ -30,10 +30,11 @@ from edge.cli.words import (
     ring_in_words,
     run_in_words,
     sample_in_words,
+    stage_in_words,
     state_in_words,
     verified_off,
 )
-from edge.config import load
+from edge.config import StageConfig, load
 from edge.control_client import ControlClient
 from edge.errors import BusyError, ConfigError
 
@@ -132,20 +133,20 @@ def status(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) ->
     """Show what the controller is doing. Exit 3 while tripped."""
 
     def work() -> int:
-        _, client = open_rig(config)
+        loaded, client = open_rig(config)
         with client:
             data = ask(client, "status")
         if json:
             print_json(data)
         else:
-            out.print(grid(rows(data), width_of(out)))
+            out.print(grid(rows(data, loaded.stage if loaded.ports.stage else None), width_of(out)))
         return EXIT_TRIPPED if data["state"] == "TRIPPED" else 0
 
     guarded(work, json=json)
 
 
-def rows(data: dict[str, Any]) -> list[Row]:
-    """Return the status as rows for a person."""
+def rows(data: dict[str, Any], stage: StageConfig | None = None) -> list[Row]:
+    """Return the status as rows for a person. ``stage``: the rig's, None on a rig without one."""
     style = {"TRIPPED": "bold red", "CUTTING": "bold red", "ENERGISED": "bold yellow", "SAFE": "green"}
     result = [
         Row(("rig", data["rig"])),
@@ -160,6 +161,8 @@ def rows(data: dict[str, Any]) -> list[Row]:
     smu = data["smu"]
     result.append(Row(("SMU", f"{smu['model']}, serial {smu['serial_number']}" if smu else "not identified")))
     result.append(Row(("port", data["port"] + (" (emulated)" if data["emulated"] else ""))))
+    if stage is not None:
+        result.append(Row(("stage", stage_in_words(data.get("stage"), stage))))
     if sample := data["sample"]:
         age = ago((data["t_ns"] - sample["t_ns"]) * 1e-9)
         result.append(Row(("last sample", f"{sample_in_words(sample)}, {age}")))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from edge.cli.watch_reader import BrokerAddress, Reader
 
 REFRESH_S: Final = 0.25
+NICER: Final = 10
 QUIET_S: Final = 0.3
 """A snapshot of all rigs is taken when for so long no new one has spoken."""
 
@@ -201,6 +202,8 @@ async def _view(broker: BrokerAddress, bench: Bench) -> int:
     reader = Reader(broker, bench, time.monotonic)
     # Before the screen is taken: what is wrong then is one line where the person typed.
     await reader.connect()
+    # On the rig's own computer the view comes after whatever guards the tip.
+    os.nice(NICER)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from edge.cli.follow import SweepProgress
+
 STALE_S: Final = 3.0
 """Live comes twice a second: silence for longer is news by itself."""
 HISTORY: Final = 120
@@ -131,6 +133,7 @@ class Run:
     status: str = "running"
     reason: str = ""
     progress: float = 0.0
+    parameters: dict[str, Any] = field(default_factory=dict)
     at: str = ""
     """What it is doing."""
     results: dict[str, Any] = field(default_factory=dict)
@@ -145,24 +148,51 @@ class Run:
     """The first point or cycle that was seen from here."""
     classes: dict[str, collections.Counter[str]] = field(default_factory=dict)
     """Points by kind and class."""
-    drives_v: dict[str, list[float]] = field(default_factory=dict)
-    """Trigger biases, by kind for points and under "" for cycles."""
+    drives_v: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)
+    """Trigger biases, by kind for points and under "" for cycles; True: it held so far."""
     cycles: int = 0
     sets: int = 0
     resets: int = 0
     ratios: list[float] = field(default_factory=list)
     bounds: int = 0
     _counted: set[int] = field(default_factory=set)
+    _sweep: SweepProgress = field(default_factory=SweepProgress)
+    _swept: float = 0.0
 
     @property
     def running(self) -> bool:
         """It goes on, as far as is known."""
         return self.status == "running"
 
+    @property
+    def part_done(self) -> float:
+        """How much of it is done, 0 to 1; within a sweep by where its bias is."""
+        return max(self.progress, self._swept)
+
     def median_v(self, kind: str = "") -> float | None:
-        """Return the median trigger bias of a kind, in V."""
+        """Return the median trigger bias of a kind, in V, where those that held do not leave it open."""
         drives = self.drives_v.get(kind)
-        return statistics.median(drives) if drives else None
+        if not drives:
+            return None
+        low = statistics.median(abs(v) for v, _ in drives)
+        # What held would have triggered later, nobody knows how much.
+        last = statistics.median(math.inf if held else abs(v) for v, held in drives)
+        # Up to where one held is told without a sign.
+        sign = next((v for v, held in drives if not held), None)
+        return math.copysign(low, sign) if sign is not None and last <= low * (1 + 1e-9) else None
+
+    def sees(self, state: str, phase: str, bias_v: float | None) -> None:
+        """Take where the bias is now: an ``iv`` itself tells no more than its cycle."""
+        to_v, cycles = number(self.parameters, "to_v"), whole(self.parameters, "cycles")
+        if self.plan != "iv" or not self.running or not to_v:
+            return
+        status = {
+            "run": {"progress": self.progress, "parameters": {"to_v": to_v, "cycles": max(cycles or 1, 1)}},
+            "sample": None if bias_v is None else {"bias_v": bias_v},
+            "state": state,
+            "phase": phase,
+        }
+        self._swept = self._sweep.update(status)
 
     def known_at(self, t_ns: int | None) -> bool:
         """Tell whether something of this run is of after ``t_ns``, by the rig's clock."""
@@ -176,6 +206,7 @@ class Run:
         match doc.get("kind"):
             case "start":
                 self.plan, self.by, self.began_ns = text(doc, "plan"), text(doc, "by"), t_ns
+                self.parameters = mapping(doc, "parameters")
             case "progress":
                 self._tell(t_ns, text(doc, "text"), number(doc, "progress"))
             case "stop":
@@ -191,6 +222,7 @@ class Run:
         """Take what a status document says of it: older than some of its own documents, maybe."""
         self.plan = self.plan or text(run, "plan")
         self.by = self.by or text(run, "by")
+        self.parameters = self.parameters or mapping(run, "parameters")
         if self.running and text(run, "status") not in ("", "running"):
             self.end(text(run, "status"), text(run, "reason"), mapping(run, "results"), None)
         else:
@@ -224,15 +256,16 @@ class Run:
     def _add_point(self, doc: dict[str, Any]) -> None:
         kind = text(doc, "site_kind") if text(doc, "site_kind") in ("gb", "gi", "hl") else ""
         self.classes.setdefault(kind, collections.Counter())[text(doc, "class")[:20]] += 1
-        if (drive_v := number(doc, "trigger_bias_v")) is not None:
-            self.drives_v.setdefault(kind, []).append(drive_v)
+        held = text(doc, "class") == "censored"
+        if (drive_v := number(doc, "beyond_v" if held else "trigger_bias_v")) is not None:
+            self.drives_v.setdefault(kind, []).append((drive_v, held))
 
     def _add_cycle(self, doc: dict[str, Any]) -> None:
         self.cycles += 1
         self.sets += doc.get("set") is True
         self.resets += doc.get("reset_ok") is True
         if (drive_v := number(doc, "trigger_bias_v")) is not None:
-            self.drives_v.setdefault("", []).append(drive_v)
+            self.drives_v.setdefault("", []).append((drive_v, False))
         if (ratio := number(doc, "on_off")) is not None:
             self.ratios.append(ratio)
             self.bounds += doc.get("on_off_is_bound") is True
@@ -326,6 +359,8 @@ class Rig:
         before, self.live, self.live_s = self.live, doc, now_s
         self.state = text(doc, "state")
         t_ns, age_s = whole(doc, "t_ns"), number(doc, "age_s")
+        if self.run is not None:
+            self.run.sees(self.state, text(doc, "phase"), number(doc, "bias_v"))
         if t_ns is None:
             return
         if age_s is not None:
@@ -413,8 +448,10 @@ class Bench:
         self.rigs.setdefault(name, Rig(name)).take(found[2], doc, now_s, retained=retained)
 
     def shown(self) -> list[Rig]:
-        """Return the rigs in the order in which they are shown: as wanted, else by name."""
-        return list(self.rigs.values()) if self.wanted else [self.rigs[name] for name in sorted(self.rigs)]
+        """Return the rigs in the order in which they are shown: as wanted, else by name, those offline last."""
+        if self.wanted:
+            return list(self.rigs.values())
+        return sorted(self.rigs.values(), key=lambda rig: (rig.online is False, rig.name))
 
     def told(self) -> bool:
         """Tell whether every rig has said what a snapshot needs: its status, and where it is online its live values."""

@@ -117,7 +117,8 @@ class Reader:
 def _why(error: aiomqtt.MqttError) -> str:
     """Return a broker's or the system's reason in a few words; it may come from the network."""
     said = _NUMBER.sub("", clean(str(error.__cause__ or error)))
-    return said[:80] or type(error).__name__
+    # paho's word for a connection that just ended.
+    return "the connection broke" if said in ("", "Unspecified error") else said[:80]
 
 
 def _what_to_do(error: aiomqtt.MqttError, broker: BrokerAddress) -> str:

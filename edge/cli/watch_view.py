@@ -18,7 +18,7 @@ from rich.text import Text
 
 from edge.analysis.si import si
 from edge.cli.layout import Row, grid, wrap
-from edge.cli.watch_model import Bench, Dot, Rig, number
+from edge.cli.watch_model import Bench, Rig, number
 from edge.cli.watch_words import BAD, WARN, Entry, clock_text, done_entry, entries, silence
 
 LABEL: Final = 10
@@ -26,10 +26,12 @@ LABEL: Final = 10
 CHART: Final = 60
 """Samples that a chart shows at most."""
 VALUE: Final = 10
-SCALE: Final = 18
+SCALE: Final = 20
 LEAST_CHART: Final = 10
 LEAST_PANEL: Final = 6
 """Lines below which a panel says too little: then not all rigs are shown."""
+SMALL_PANEL: Final = 5
+"""Lines of a panel with little to show."""
 TWO_COLUMNS: Final = 150
 """Width from which two panels stand side by side."""
 MAX_LINES: Final = 3
@@ -40,6 +42,9 @@ _SPACE_RANK: Final = 90
 _DONE_RANK: Final = 30
 _TALL_AT: Final = 18
 _MIDDLE_AT: Final = 14
+
+
+_BORDER: Final = {"SAFE": "dim", "ARMED": "cyan", "ENERGISED": "yellow", "CUTTING": "yellow"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,23 +70,37 @@ def screen(bench: Bench, now_s: float, *, clock: str, width: int, height: int) -
         names = ", ".join(rig.name for rig in rigs[fitting:])
         hidden = [_cropped(Text(f"no room for: {names}. `tipguard watch NAME` shows one", WARN), width)]
         rigs, room = rigs[:fitting], room - 1
-    rows = math.ceil(len(rigs) / columns)
+    rows = [rigs[at : at + columns] for at in range(0, len(rigs), columns)]
     panels: list[RenderableType] = []
-    for row in range(rows):
-        # What does not divide goes to the first.
-        lines = room // rows + (1 if row < room % rows else 0)
-        mine = rigs[row * columns : (row + 1) * columns]
-        wide = width // columns
-        cells = [panel(rig, now_s, width=wide, height=lines) for rig in mine]
-        panels.append(cells[0] if columns == 1 else _side_by_side(cells, wide))
+    for row, lines in zip(rows, heights([any(shows_much(rig) for rig in row) for row in rows], room), strict=True):
+        cells = [panel(rig, now_s, width=width // columns, height=lines) for rig in row]
+        panels.append(cells[0] if columns == 1 else _side_by_side(cells, width // columns))
     return Group(*head, *panels, *hidden)
+
+
+def shows_much(rig: Rig) -> bool:
+    """Tell whether a rig has more to show than that it is not there."""
+    return rig.known and rig.online is not False
+
+
+def heights(much: Sequence[bool], room: int) -> list[int]:
+    """Return the lines of each row of panels, ``room`` together; what shows little takes little."""
+    if not any(much):
+        return _shared(len(much), room)
+    small = min(SMALL_PANEL, room // len(much))
+    of_big = iter(_shared(sum(much), room - small * (len(much) - sum(much))))
+    return [next(of_big) if big else small for big in much]
+
+
+def _shared(parts: int, room: int) -> list[int]:
+    # What does not divide goes to the first.
+    return [room // parts + (1 if part < room % parts else 0) for part in range(parts)]
 
 
 def _side_by_side(cells: list[Panel], wide: int) -> Table:
     table = Table.grid(padding=0)
-    for cell in cells:
+    for _ in cells:
         table.add_column(width=wide)
-        del cell
     table.add_row(*cells)
     return table
 
@@ -98,7 +117,7 @@ def headline(bench: Bench, now_s: float, *, clock: str, shown: int, width: int) 
     lines = [_cropped(line, width)]
     if bench.lost is not None:
         since_s, why = bench.lost
-        said = f"broker lost for {now_s - since_s:.0f} s ({why}); trying again. What stands below is old"
+        said = f"broker lost for {now_s - since_s:.0f} s ({why}); trying again; all below is old"
         lines.append(_cropped(Text(said, BAD), width))
     return lines
 
@@ -118,7 +137,7 @@ def panel(rig: Rig, now_s: float, *, width: int, height: int) -> Panel:
     elif quiet:
         news, style = Text(quiet, f"{BAD} reverse"), "red"
     else:
-        news, style = Text("● live", "green"), "dim"
+        news, style = Text("● live", "green"), _BORDER.get(rig.state, "red")
     title = Text().append(rig.name, "bold")
     if rig.worker.get("emulated") is True:
         title.append(" (emulated)", "dim")
@@ -135,12 +154,14 @@ def panel(rig: Rig, now_s: float, *, width: int, height: int) -> Panel:
 
 
 def fitted(parts: Sequence[Block], room: int) -> list[Text]:
-    """Return the lines of the blocks that ``room`` lines hold."""
-    kept = list(parts)
-    while len(kept) > 1 and sum(len(part.lines) for part in kept) > room:
-        worst = max(range(len(kept)), key=lambda i: (kept[i].rank, i))
-        del kept[worst]
-    return [line for part in kept for line in part.lines][:room]
+    """Return the lines of those blocks that ``room`` lines hold: the least rank first, and what still fits beside."""
+    kept: set[int] = set()
+    left = room
+    for at in sorted(range(len(parts)), key=lambda at: (parts[at].rank, at)):
+        if len(parts[at].lines) <= left or not kept:
+            kept.add(at)
+            left -= len(parts[at].lines)
+    return [line for at, part in enumerate(parts) if at in kept for line in part.lines][:room]
 
 
 def blocks(rig: Rig, now_s: float, width: int, room: int) -> list[Block]:
@@ -233,8 +254,10 @@ def charts(rig: Rig, width: int, room: int, *, dull: bool) -> list[Block]:
     of_current = sparkline(decades, low, high, rows, columns)
     span_v = f"{si(min(known_v), 'V', 2)} .. {si(max(known_v), 'V', 2)}" if known_v else ""
     span_a = f"{si(10.0**low, 'A', 1)} .. {si(10.0**high, 'A', 1)}" if known else ""
-    bias = si(number(rig.live, "bias_v"), "V")
-    current = si(number(rig.live, "current_a"), "A")
+    bias_v = number(rig.live, "bias_v")
+    # Without a bias there is no sample: the controller started again, and what is drawn is of before.
+    bias = si(bias_v, "V") if bias_v is not None else ""
+    current = si(number(rig.live, "current_a"), "A") if bias_v is not None else ""
     plain = ["dim" if dull else "yellow"] * len(dots)
     return [
         Block(1, _chart("bias", bias, value_style, of_bias, colours, span_v, width)),
@@ -296,7 +319,7 @@ def sparkline(values: Sequence[float | None], low: float, high: float, rows: int
 def bar(rig: Rig, now_s: float, width: int, *, dull: bool) -> Text:
     """Return a run's progress bar, its part done and how long it takes already."""
     run = rig.run
-    done = run.progress if run else 0.0
+    done = run.part_done if run else 0.0
     elapsed_s = rig.elapsed_s(now_s)
     tail = f" {done:4.0%}" + (f"  {clock_text(elapsed_s)}" if elapsed_s is not None else "")
     if run and run.uid:
@@ -345,8 +368,3 @@ def _done_row(doc: dict[str, Any]) -> Row:
     entry = done_entry(doc)
     said = f"{entry.head}: {entry.text}" if entry.head else entry.text
     return Row(("done", f"no. {entry.label}, {said}" if entry.label else said))
-
-
-def dots_of(values: Sequence[tuple[float | None, float | None]]) -> list[Dot]:
-    """Return chart samples of (bias, current) pairs."""
-    return [Dot(bias_v, current_a) for bias_v, current_a in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import statistics
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,7 +38,7 @@ PHASE_MEANING: Final = {
 CLASS_WORDS: Final = {
     "triggered": "gave way",
     "censored": "held",
-    "lrs_at_start": "conducted before",
+    "lrs_at_start": "conducted",
     "invalid": "invalid",
 }
 WARN: Final = "bold yellow"
@@ -112,7 +113,7 @@ def _state(rig: Rig, now_s: float, *, stale: str) -> Entry:
     if rig.state in ("ENERGISED", "CUTTING") and phase:
         said += f"; {phase}"
     age_s = rig.sample_age_s(now_s)
-    if rig.state in ("SAFE", "TRIPPED", "ARMED") and age_s is not None and age_s >= 1:
+    if rig.state in ("SAFE", "ARMED") and age_s is not None and age_s >= 1:
         said += f"; last sample {ago(age_s)}"
     return Entry("state", said, "", rig.state, STATE_STYLE.get(rig.state, STATE_STYLE["UNKNOWN"]))
 
@@ -172,7 +173,9 @@ def event_entry(rig: Rig, now_s: float) -> Entry | None:
             planned = event.get("planned") is True
             return Entry("last cut", _cut(event, now_ns), "" if planned else "red", rank=10)
         case "restart":
-            return Entry("event", f"started again after an unclear end: {meaning(verdict)}{when}", "red", rank=10)
+            # RESTART is its own reason; another verdict is what latched the rig in the controller's life before.
+            how = "after an unclear end" if verdict == "RESTART" else "still latched"
+            return Entry("event", f"the controller started {how}: {meaning(verdict)}{when}", "red", rank=10)
         case "rearm":
             after = f" after {text(event, 'after')}" if text(event, "after") else ""
             return Entry("event", f"re-armed by {text(event, 'by') or 'somebody'}{after}{when}", rank=10)
@@ -199,13 +202,20 @@ def _cut(event: dict[str, Any], now_ns: int | None) -> str:
     parts = [str(said)]
     if not timed:
         parts.append("NOT verified off")
+    if event.get("escalated") is True:
+        parts.append("escalated: it was not confirmed in time")
     if (at_v := number(event, "trigger_bias_v")) is not None:
         parts[0] = parts[0].replace(", ", f" at {si_pm(at_v, number(event, 'trigger_half_v'), 'V')}, ", 1)
     return ", ".join(parts)
 
 
 def tally_entry(run: Run) -> Entry | None:
-    """Return what the run has found so far; None if there is nothing."""
+    """Return what the run has found: by its own results, before it has any by what was seen; None if there is nothing.
+
+    Where the view began in the middle of a run, it has not seen the first points.
+    """
+    if said := [*_map_results(run.results), *_memristor_results(run.results)]:
+        return Entry("found", "; ".join(said), rank=8)
     said = [*_points(run), *_cycles(run)]
     if not said:
         return None
@@ -214,28 +224,53 @@ def tally_entry(run: Run) -> Entry | None:
 
 
 def _points(run: Run) -> list[str]:
+    return [_kind_in_words(kind, counts, run.median_v(kind)) for kind, counts in sorted(run.classes.items())]
+
+
+def _map_results(results: dict[str, Any]) -> list[str]:
+    kinds = mapping(results, "kinds")
     said = []
-    for kind, counts in sorted(run.classes.items()):
-        parts = []
-        for name, count in counts.most_common(6):
-            part = f"{count} {CLASS_WORDS.get(name, name)}"
-            median_v = run.median_v(kind)
-            if name == "triggered" and median_v is not None:
-                part += f" (median {si(median_v, 'V')})"
-            parts.append(part)
-        said.append(f"{kind.upper() or 'points'}: {', '.join(parts)}")
+    for kind in sorted(kinds):
+        of = mapping(kinds, kind)
+        counts = collections.Counter({name: count for name in CLASS_WORDS if (count := whole(of, name))})
+        if counts:
+            said.append(_kind_in_words(kind[:20], counts, number(of, "median_v")))
     return said
 
 
+def _kind_in_words(kind: str, counts: collections.Counter[str], median_v: float | None) -> str:
+    parts = [f"{count} {CLASS_WORDS.get(name, name)}" for name, count in counts.most_common(6)]
+    if median_v is not None:
+        parts.append(f"median {si(median_v, 'V')}")
+    return f"{kind.upper() or 'points'}: {', '.join(parts)}"
+
+
 def _cycles(run: Run) -> list[str]:
-    if not run.cycles:
+    median = statistics.median(run.ratios) if run.ratios else None
+    return _cycles_in_words(
+        run.cycles, run.sets, run.resets, run.median_v(), median, bound=2 * run.bounds >= len(run.ratios)
+    )
+
+
+def _memristor_results(results: dict[str, Any]) -> list[str]:
+    # A sweep counts its cycles too, but sets nothing.
+    sets, resets = whole(results, "set"), whole(results, "reset_ok")
+    if sets is None or resets is None:
         return []
-    median_v = run.median_v()
-    at = f" (median {si(median_v, 'V')})" if median_v is not None else ""
-    said = [f"{counted(run.cycles, 'cycle')}: {run.sets} set{at}, {run.resets} reset"]
-    if run.ratios:
-        bound = "at least " if 2 * run.bounds >= len(run.ratios) else ""
-        said.append(f"on/off {bound}{ratio_text(statistics.median(run.ratios))} (median)")
+    bound = (whole(results, "n_bound") or 0) >= (whole(results, "n_resolved") or 0)
+    done, ratio = whole(results, "cycles_done") or 0, number(results, "on_off_median")
+    return _cycles_in_words(done, sets, resets, number(results, "set_median_v"), ratio, bound=bound)
+
+
+def _cycles_in_words(
+    cycles: int, sets: int, resets: int, set_v: float | None, ratio: float | None, *, bound: bool
+) -> list[str]:
+    if not cycles:
+        return []
+    at = f" (median {si(set_v, 'V')})" if set_v is not None else ""
+    said = [f"{counted(cycles, 'cycle')}: {sets} set{at}, {resets} reset"]
+    if ratio is not None:
+        said.append(f"on/off {'at least ' if bound else ''}{ratio_text(ratio)} (median)")
     return said
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edge.analysis.si import si, si_pm
+from edge.config import StageConfig
 from edge.guard.verdicts import Verdict
 
 MEANING: Final = {
@@ -37,6 +38,7 @@ MEANING: Final = {
 }
 REARM: Final = "look at the bench, then `tipguard rearm`"
 _S: Final = 1e-9
+_NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 
 
 def meaning(verdict: str | None) -> str:
@@ -68,6 +70,24 @@ def ago(age_s: float) -> str:
 def sample_in_words(sample: dict[str, Any]) -> str:
     """Return bias and current of one sample."""
     return f"{si(sample['bias_v'], 'V')}, {si(sample['current_a'], 'A')}"
+
+
+def stage_in_words(stage: dict[str, Any] | None, settings: StageConfig) -> str:
+    """Return who moves the tip, whether it can, and where it is."""
+    if stage is None or stage["model"] is None:
+        return "not ready; the ALARM says why"
+    told = [str(stage["model"]), f"serial {stage['serial_number']}"]
+    if not stage["ready"]:
+        return ", ".join([*told, "NOT READY; the ALARM says why"])
+    if stage["servo_on"] is False:
+        told.append("SERVO OFF")
+    told.append("moving" if stage["moving"] else "tip lifted" if stage["lifted"] else "tip not lifted")
+    at = stage["position_m"] or {}
+    axes = (("x", settings.x), ("y", settings.y), ("z", settings.z))
+    places = [f"{what}{_NO_BREAK}{at[name] * 1e6:.3f}" for what, name in axes if name in at]
+    if places:
+        told.append(f"at {', '.join(places)} µm")
+    return ", ".join(told)
 
 
 def ring_in_words(status: dict[str, Any]) -> str:

@@ -130,8 +130,10 @@ def _notes(kinds: dict[str, dict[str, Any]], results: dict[str, Any]) -> list[st
     notes = []
     for kind, of in kinds.items():
         if of["invalid"] and of.get("invalid_reason"):
-            often = f" ({of['invalid_reason_n']} of {of['invalid']})" if of["invalid"] > 1 else ""
-            notes.append(f"invalid {KINDS.get(kind, kind)}: {of['invalid_reason']}{often}")
+            often = f" ({of['invalid_reason_n']} of {of['invalid']} points)" if of["invalid"] > 1 else ""
+            # The plan speaks of its parameters, whoever asks; a person at this verb has options.
+            reason = str(of["invalid_reason"]).replace("electrical_check = false", "--no-electrical-check")
+            notes.append(f"invalid {KINDS.get(kind, kind)}: {reason}{often}")
     conducted = sum(of["lrs_at_start"] for of in kinds.values())
     if conducted:
         notes.append(f"{counted(conducted, 'point')} conducted before the sweep: read, and left alone")
@@ -162,6 +164,8 @@ def _memristor_in_words(head: str, results: dict[str, Any], series_ohm: float) -
             of = f", of which {si(series_ohm, 'Ω')} in series" if series_ohm else ""
             lines.append(f"LRS    {si(results['lrs_median_ohm'], 'Ω')}, median{of}")
         lines.append(f"on/off {on_off_in_words(results)}")
+    if done and not results["set"]:
+        lines.append("the site was never set: is the tip open, or is set-v too small?")
     lines.append(limit_in_words(results))
     return Said(lines)
 

@@ -1,34 +1,25 @@
-"""What ``tipguard check`` finds out: file, port, instrument, protection layers, broker. Changes nothing anywhere."""
+"""What ``tipguard check`` finds out: file, ports, instruments, protection layers, broker. Changes nothing anywhere."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from edge import rundir
 from edge.clock import LoopClock
 from edge.config import Config
 from edge.control_client import ControlClient
+from edge.controller.checkup_stage import check_stage, check_stage_held, check_stage_port
+from edge.controller.findings import Finding
 from edge.controller.preflight import clamp_layer
 from edge.errors import TipguardError, WrongInstrumentError
 from edge.instruments.drivers import make_smu
 from edge.instruments.link import Link
 from edge.instruments.port import HotSelector, OpenPort, SerialTransport, is_emulated
 
-Grade = Literal["ok", "warn", "fail"]
 BROKER_TIMEOUT_S = 1.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    what: str
-    grade: Grade
-    text: str
 
 
 def check_port(config: Config) -> list[Finding]:
@@ -112,25 +103,28 @@ def check_resistor(config: Config) -> Finding:
     return Finding("series resistor", "warn", text)
 
 
-def check_held(config: Config) -> Finding:
-    """Ask the running controller for the state of the instrument that it holds."""
+def check_held(config: Config) -> list[Finding]:
+    """Ask the running controller for the state of the instruments that it holds."""
     try:
         with ControlClient(rundir.rig_dir(config.rig.id) / rundir.CONTROL_SOCKET) as client:
-            status = client.call("status").get("data") or {}
+            status: dict[str, Any] = client.call("status").get("data") or {}
     except TipguardError:
-        return Finding(
-            "instrument",
-            "fail",
-            "held by a controller that does not answer: it is starting, or its instrument does not confirm that the "
-            "output is off; see its messages, in doubt switch the output off at the panel",
-        )
+        return [
+            Finding(
+                "instrument",
+                "fail",
+                "held by a controller that does not answer: it is starting, or its instrument does not confirm that "
+                "the output is off; see its messages, in doubt switch the output off at the panel",
+            )
+        ]
     verdict = f" ({status['verdict']})" if status.get("verdict") else ""
     state = str(status.get("state"))
-    return Finding(
+    held = Finding(
         "instrument",
         "warn" if state == "TRIPPED" else "ok",
         f"held by the running controller, state {state}{verdict}; see `tipguard status`",
     )
+    return [held, *check_stage_held(config, status)]
 
 
 def check_protection(config: Config) -> list[Finding]:
@@ -160,11 +154,20 @@ def check_broker(config: Config) -> Finding:
 def check(config: Config, file: Path) -> list[Finding]:
     """Return all findings, in the order a person would look."""
     findings = [Finding("configuration", "ok", f"{file}: rig {config.rig.id}, kind {config.rig.kind}")]
-    findings += check_port(config)
+    ports = check_port(config)
+    of_stage = check_stage_port(config)
+    findings += [*ports, *of_stage]
     if rundir.controller_runs(rundir.rig_dir(config.rig.id)):
-        findings.append(check_held(config))
-    elif not any(finding.what == "port" and finding.grade == "fail" for finding in findings):
-        findings += check_instrument(config)
+        findings += check_held(config)
+    else:
+        if not _failed(ports, "port"):
+            findings += check_instrument(config)
+        if not _failed(of_stage, "stage port"):
+            findings += check_stage(config)
     findings += check_protection(config)
     findings.append(check_broker(config))
     return findings
+
+
+def _failed(findings: list[Finding], what: str) -> bool:
+    return any(finding.what == what and finding.grade == "fail" for finding in findings)

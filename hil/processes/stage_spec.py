@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from edge.config import with_stage
+from edge.errors import ConfigError
 from hil.bench_rig import RigOptions, sample_parameters
 from hil.errors import BenchFaultError
 from hil.twin.sample_map import SampleMap
@@ -17,8 +17,6 @@ BoxUm: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 in um."""
 
 STAGE_SERIAL_NUMBER: Final = "0119024343"
-_BEGIN: Final = "# [ports.stage]"
-_END: Final = "# [scan]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +73,6 @@ class StageSpec:
 
     def configure(self, text: str, stage_link: Path) -> str:
         """Uncomment the stage's sections of a configuration and fill them in; raises BenchFaultError if it cannot."""
-        begin, end = text.find(f"\n{_BEGIN}"), text.find(f"\n{_END}")
-        if not 0 <= begin < end:
-            raise BenchFaultError(f"the configuration's template has no commented sections {_BEGIN!r} to {_END!r}")
-        section = re.sub(r"^# ", "", text[begin:end], flags=re.MULTILINE)
         x, y, z = self.axes
         values: dict[str, float | str | bool] = {
             "path": str(stage_link),
@@ -91,13 +85,10 @@ class StageSpec:
             "towards_sample": self.towards,
             **self.settings,
         }
-        for key, value in values.items():
-            # JSON's strings, numbers and booleans are TOML's.
-            line = f"{key} = {json.dumps(value)}".replace("\\", r"\\")
-            section, count = re.subn(rf"^{re.escape(key)} = .*$", line, section, flags=re.MULTILINE)
-            if count != 1:
-                raise BenchFaultError(f"the configuration's template has not one key {key!r} of a stage")
-        return text[:begin] + section + text[end:]
+        try:
+            return with_stage(text, values)
+        except ConfigError as error:
+            raise BenchFaultError(str(error)) from error
 
 
 def _joined(values: tuple[float, ...]) -> str:

@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from edge.cli.app import build_app
 from edge.config import template
-from hil.processes import BenchRig, RigSpec, wait_for
+from hil.processes import BenchRig, RigSpec, StageSpec, wait_for
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
 
@@ -207,6 +209,61 @@ def test_a_plan_outside_what_the_rig_allows(tmp_path: Path, options: tuple[str, 
         assert says in complaint(done)
         assert never_live(rig)
         assert (rig.status() or {})["state"] == "SAFE"
+
+
+def test_maps_that_never_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad rows, points outside the travel, too much bias: named where they stand, and nothing has moved."""
+    rig = BenchRig(tmp_path, RigSpec(stage=StageSpec(), seed=7, series_ohm=1500.0))
+    bad, outside = tmp_path / "bad.csv", tmp_path / "outside.csv"
+    bad.write_text("x_um,y_um,kind\n40,50,gb\n41,5,50,gb\n42,fifty,gb\n43,50,bg\n", encoding="utf-8")
+    outside.write_text("# far\r\nx_um;y_um\r\n40,5;50\r\n140,5;50\r\n", encoding="utf-8")
+    line = ("--line", "40,50,60,50,3")
+    cases: list[tuple[tuple[str, ...], int, str]] = [
+        (("trigger-map",), 2, "no points: expected one of --points"),
+        (("trigger-map", "--points", str(bad)), 2, f"{bad}: 3 of 4 points cannot be read; nothing was moved"),
+        (("trigger-map", "--points", str(outside)), 1, "point 2 (line 4): x 140.5 um is outside the travel, 0 to 100"),
+        (("trigger-map", *line, "--sweep", "gi:-1:1"), 2, "no point is of this kind"),
+        (("trigger-map", *line, "--to-v", "-5"), 1, "rig.series_resistor_ohm"),
+        (("trigger-map", *line, "--rate-v-s", "1e-3"), 1, "NOT PROTECTED"),
+        (("trigger-map", *line, "--order", "as you like"), 2, "order"),
+        (("memristor", "--at", "50,-1"), 1, "--at: y -1 um is outside the travel, 0 to 100 um"),
+        (("memristor", "--at", "50"), 2, "--at: value '50': expected X,Y"),
+        (("memristor", "--reset-v", "-1"), 2, "reset_v"),
+    ]
+    try:
+        rig.start()
+        # In this process: ten more would take as many times half a second to start.
+        monkeypatch.setenv("RUNTIME_DIRECTORY", rig.environment["RUNTIME_DIRECTORY"])
+        app = build_app(with_hil=False, with_demo=False)
+        for (plan, *options), code, says in cases:
+            done = CliRunner().invoke(app, ["run", plan, str(rig.config_path), *options])
+            assert done.exit_code == code, done.stderr
+            assert done.stderr.startswith("tipguard: ")
+            assert says in done.stderr
+            if str(bad) in options:
+                rows = [row.strip().partition(",")[0] for row in done.stderr.splitlines()[1:]]
+                assert rows == ["line 3", "line 4", "line 5"]
+        done = CliRunner().invoke(app, ["status", str(rig.config_path)])
+        assert "tip not lifted, at x 50.000, y 50.000, z 49.500 µm" in done.stdout
+        assert [event["event"] for event in rig.truth()] == []
+    finally:
+        rig.close()
+
+
+def test_check_asks_a_stage_and_moves_nothing(tmp_path: Path) -> None:
+    rig = BenchRig(tmp_path, RigSpec(stage=StageSpec(servo_on=False), seed=7))
+    try:
+        rig.start_smu()
+        done = tipguard(rig, "check", str(rig.config_path), "--json")
+        assert done.returncode == 1
+        found = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+        assert found["stage"]["text"].startswith("E-727.3CD, serial 0119024343")
+        assert found["axes"]["grade"] == "ok"
+        assert (found["servo"]["grade"], found["contact"]["grade"]) == ("fail", "ok")
+        assert found["contact"]["text"].endswith("no contact")
+        assert [event["event"] for event in rig.truth()] == []
+    finally:
+        rig.close()
 
 
 def test_broker_absent_the_run_goes_on_and_says_so(tmp_path: Path) -> None:

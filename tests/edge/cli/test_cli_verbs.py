@@ -42,6 +42,38 @@ def test_init_says_the_next_step(tmp_path: Path) -> None:
     assert "put the port and the serial number into it" in tipguard("init", "b.toml").stdout
 
 
+def test_init_writes_a_stage_where_its_port_is_given(tmp_path: Path) -> None:
+    smu = ("init", "a.toml", "--force", "--port", "/dev/x", "--serial-number", "1")
+    assert tipguard(*smu, "--stage-port", "/dev/stage", "--stage-serial-number", "0119").exit_code == 0
+    config = load(tmp_path / "a.toml")
+    assert config.ports.stage is not None
+    assert (config.ports.stage.path, config.stage.serial_number) == ("/dev/stage", "0119")
+    text = (tmp_path / "a.toml").read_text(encoding="utf-8")
+    assert '\nserial_number = "0119"       # compared with *IDN? where given' in text
+    assert "\nthreshold_v = 0.1          " in text
+    assert "\n# [scan]\n" in text
+    assert tipguard(*smu, "--stage-port", "/dev/stage").exit_code == 0
+    assert load(tmp_path / "a.toml").stage.serial_number is None
+    assert '\n# serial_number = "..."' in (tmp_path / "a.toml").read_text(encoding="utf-8")
+    assert tipguard(*smu).exit_code == 0
+    assert load(tmp_path / "a.toml").ports.stage is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--stage-serial-number", "1"), "--stage-serial-number needs --stage-port"),
+        (("--stage-port", "a b"), "ports.stage.path: value 'a b'"),
+        (("--stage-port", "/dev/x", "--stage-serial-number", 'a"'), "stage.serial_number: value 'a\"'"),
+    ],
+)
+def test_init_refuses_a_stage_that_cannot_be_written(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    done = tipguard("init", "a.toml", *words)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_init_writes_nothing_that_cannot_be_used(tmp_path: Path) -> None:
     before = a_config(tmp_path / "rig.toml").read_bytes()
     done = tipguard("init", "rig.toml", "--force", "--series-ohm", "-5")
@@ -53,7 +85,8 @@ def test_init_writes_nothing_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_a_failure_with_json_is_one_line_of_json_too(tmp_path: Path) -> None:
     a_config(tmp_path / "rig.toml")
-    for verb in (("status",), ("stop",), ("rearm",), ("run", "iv")):
+    a_map = ("run", "trigger-map", "--line", "1,2,3,4,5")
+    for verb in (("status",), ("stop",), ("rearm",), ("run", "iv"), a_map, ("run", "memristor")):
         done = tipguard(*verb, "--json")
         assert done.exit_code == 1
         assert "no controller answers" in json.loads(done.stdout)["error"]["message"]

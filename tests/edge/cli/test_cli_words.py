@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edge.cli import words, words_runs
+from edge.cli import words
 from edge.cli.follow import CountedProgress, SweepProgress, doing, shortened
 from edge.cli.layout import Row, grid, wrap
 from edge.cli.talk import rows, settled, stop_in_words
+from edge.cli.words_runs import in_words
+from edge.config import StageConfig
 from edge.guard.verdicts import Verdict
 
 
@@ -93,93 +95,11 @@ def test_a_trigger_of_which_little_is_known() -> None:
 
 
 def test_a_sweep_without_a_surge_says_how_far_it_went() -> None:
-    assert words_runs.in_words(a_run()).lines == [
+    assert in_words(a_run()).lines == [
         "run 0123456789abcdef: completed, 1 cycle, 0 triggers: the site did not give way up to -600 mV"
     ]
-
-
-MAP = {
-    "points_done": 10,
-    "kinds": {
-        "gb": {
-            "n": 8,
-            "triggered": 7,
-            "censored": 0,
-            "lrs_at_start": 0,
-            "invalid": 1,
-            "median_v": -0.1151,
-            "median_beyond_v": None,
-            "beyond_v": None,
-            "invalid_reason": "no contact within 2000 nm",
-            "invalid_reason_n": 1,
-        },
-        "gi": {
-            "n": 2,
-            "triggered": 0,
-            "censored": 2,
-            "lrs_at_start": 0,
-            "invalid": 0,
-            "median_v": None,
-            "median_beyond_v": -10.0,
-            "beyond_v": -10.0,
-            "invalid_reason": None,
-            "invalid_reason_n": 0,
-        },
-    },
-    "lod_a": 3.3e-10,
-    "lod_source": "lifted tip",
-}
-
-
-def test_a_map_is_told_kind_by_kind_with_what_held_and_what_was_invalid() -> None:
-    said = words_runs.in_words(a_run(plan="trigger-map", results=MAP, parameters={"n_points": 10}))
-    assert said.lines == ["run 0123456789abcdef: completed, 10 points"]
-    cells = [row.cells for row in said.table]
-    assert cells[1] == ("GB", "8", "7", "-115 mV", "0", "0", "1")
-    assert cells[2][:5] == ("GI", "2", "0", "beyond -10.0 V", "2 up to -10.0 V")
-    assert said.more == ["invalid GB: no contact within 2000 nm", "detection limit 330 pA (lifted tip)"]
-
-
-MEMRISTOR = {
-    "start": "hrs",
-    "cycles_done": 20,
-    "set": 20,
-    "reset_ok": 19,
-    "on_off_median": 5e4,
-    "n_resolved": 0,
-    "n_bound": 20,
-    "lod_a": 3.3e-10,
-    "lod_source": "lifted tip",
-    "set_median_v": -0.15,
-    "reset_median_v": 0.48,
-    "lrs_median_ohm": 6200.0,
-}
-
-
-def test_a_memristor_says_at_least_where_it_is_a_bound() -> None:
-    said = words_runs.in_words(a_run(plan="memristor", results=MEMRISTOR), series_ohm=1500.0)
-    text = "\n".join(said.lines)
-    assert "set    20 of 20, at -150 mV, median" in text
-    assert "reset  19 of 20" in text
-    assert "of which 1.50 kΩ in series" in text
-    assert "on/off at least 5.0e+04, median of 20: a bound, set by the detection limit (20 of 20)" in text
-    resolved = MEMRISTOR | {"n_resolved": 20, "n_bound": 0}
-    assert "at least" not in "\n".join(words_runs.in_words(a_run(plan="memristor", results=resolved)).lines)
-
-
-def test_a_run_that_broke_off_says_what_is_kept() -> None:
-    run = a_run(plan="trigger-map", status="failed", reason="the stage", results=None, progress=0.3)
-    run["parameters"] = {"n_points": 10}
-    assert "3 of 10 points finished and kept" in words_runs.in_words(run).lines[0]
-
-
-def test_a_counting_plan_shows_its_number_and_never_goes_back() -> None:
-    assert shortened("point 3 of 10 (GB B2): approaching") == "3/10 GB B2: approaching"
-    assert shortened("cycle 4 of 20: set, 0 -> -0.2 V") == "4/20: set, 0 -> -0.2 V"
-    assert shortened("lifting the tip") == "lifting the tip"
-    progress = CountedProgress()
-    assert progress.update({"run": {"progress": 0.5}}) == 0.5
-    assert progress.update({"run": {"progress": 0.2}}) == 0.5
+    found = a_run(results={"cycles_done": 1, "triggers_found": 1, "triggers": [TRIGGER]})
+    assert in_words(found, series_ohm=1000.0).lines[1:] == words.trigger_in_words(TRIGGER, 1000.0)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +155,41 @@ def test_a_finished_run_is_not_repeated_in_the_status() -> None:
     assert "iv 0123456789abcdef: running, cycle 1 of 1" in text_of(a_status(run=running))
 
 
+STAGE = {
+    "model": "E-727.3CD",
+    "serial_number": "0119024343",
+    "ready": True,
+    "position_m": {"1": 45.9961e-6, "2": 47.738e-6, "3": 49.51e-6},
+    "lifted": True,
+    "moving": False,
+    "servo_on": True,
+}
+
+
+def stage_row(stage: dict[str, Any] | None) -> str:
+    said = grid(rows(a_status(stage=stage), StageConfig()), 200).plain
+    (line,) = [line for line in said.splitlines() if line.startswith("stage ")]
+    return line.removeprefix("stage").strip()
+
+
+def test_the_stage_has_a_line_where_the_rig_has_one() -> None:
+    assert stage_row(STAGE) == "E-727.3CD, serial 0119024343, tip lifted, at x 45.996, y 47.738, z 49.510 µm"
+    assert "tip not lifted, at" in stage_row({**STAGE, "lifted": False})
+    assert "moving, at" in stage_row({**STAGE, "moving": True})
+    assert "SERVO OFF, tip" in stage_row({**STAGE, "servo_on": False})
+    assert stage_row({**STAGE, "position_m": None, "moving": None}).endswith("343, tip lifted")
+    assert stage_row({**STAGE, "ready": False}) == "E-727.3CD, serial 0119024343, NOT READY; the ALARM says why"
+    assert stage_row({**STAGE, "model": None, "ready": False}) == "not ready; the ALARM says why"
+    assert stage_row(None) == "not ready; the ALARM says why"
+    assert "stage" not in text_of(a_status(stage=None))
+
+
+def test_the_axes_have_their_names() -> None:
+    swapped = StageConfig(x="B", y="A", z="C")
+    said = words.stage_in_words({**STAGE, "position_m": {"A": 1e-6, "B": 2e-6, "C": 3e-6}}, swapped)
+    assert said.replace("\N{NO-BREAK SPACE}", " ").endswith("at x 2.000, y 1.000, z 3.000 µm")
+
+
 def test_the_lost_samples_are_told() -> None:
     assert "0 since start, 3 LOST" in text_of(a_status(samples_lost=3))
 
@@ -271,6 +226,12 @@ def test_no_line_break_divides_a_quantity_or_a_path() -> None:
     assert wrap("at -89.0 ± 1.0 mV here", 12) == ["at", "-89.0 ± 1.0 mV", "here"]
     path = "/dev/serial/by-id/usb-FTDI_US232R_FT0001-if00-port0"
     assert wrap(f"port {path}", 20) == ["port", path]
+
+
+def test_a_line_break_is_kept_and_what_is_set_in_wraps_under_itself() -> None:
+    text = "map.csv: two are bad\n  line 2, x_um: value 'a'\n  and 1 more"
+    assert wrap(text, 200) == text.split("\n")
+    assert wrap(text, 20) == ["map.csv: two are bad", "  line 2, x_um:", "    value 'a'", "  and 1 more"]
 
 
 def test_a_grid_wraps_under_its_last_column_and_never_in_a_pipe() -> None:
@@ -313,3 +274,24 @@ def test_progress_follows_the_bias_there_and_back_and_never_falls() -> None:
 )
 def test_what_a_run_is_doing(state: str, phase: str, word: str) -> None:
     assert doing(a_status(state=state, phase=phase)) == word
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("point 3 of 10 (GB a, b): 0 -> -0.5 V at 0.1 V/s", "3/10 GB a, b: 0 -> -0.5 V at 0.1 V/s"),
+        ("point 3 of 10 (no. 7): moving", "3/10: moving"),
+        ("cycle 2 of 20: set, 0 -> -0.2 V", "2/20: set, 0 -> -0.2 V"),
+        ("lifting the tip; 4 points to come", "lifting the tip; 4 points to come"),
+        ("waiting: the ring is 80 % full", "waiting: the ring is 80 % full"),
+    ],
+)
+def test_a_counted_text_is_short_in_the_bar(text: str, short: str) -> None:
+    assert shortened(text) == short
+
+
+def test_progress_of_a_plan_that_counts_never_falls() -> None:
+    progress = CountedProgress()
+    run = {"plan": "memristor", "status": "running", "parameters": {"cycles": 4}}
+    said = [progress.update(a_status(run=a_run(**run, progress=done))) for done in (0.0, 0.5, 0.25, 1.0)]
+    assert said == [0.0, 0.5, 0.5, 1.0]

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
+import pty
+import select
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +29,8 @@ from hil.broker import HOST, Broker, free_port
 WATCH = [sys.executable, "-P", "-m", "edge.cli.main", "watch"]
 STATUS = {"v": 1, "online": True, "cause": None, "worker": {"state": "SAFE", "t_ns": 1}}
 LIVE = {"v": 1, "state": "SAFE", "t_ns": 1, "age_s": 1.0, "bias_v": 0.0, "current_a": 1e-9, "phase": "SEEK"}
+
+ENTER_SCREEN, LEAVE_SCREEN, SHOW_CURSOR, CLEAR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[2J"
 
 
 def watched(*options: str) -> subprocess.CompletedProcess[str]:
@@ -66,6 +75,40 @@ def test_the_live_view_wants_a_terminal() -> None:
     done = watched("--port", "1")
     assert done.returncode == 2
     assert "--once" in done.stderr
+
+
+@pytest.mark.realtime
+def test_the_live_view_gives_the_terminal_back() -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    before = termios.tcgetattr(follower)
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    with Broker() as broker:
+        asyncio.run(publish(broker.port, "rig-1", status=STATUS, live=LIVE))
+        command = [*WATCH, "--port", str(broker.port)]
+        with subprocess.Popen(
+            command, stdin=follower, stdout=follower, stderr=follower, env=environment, process_group=0
+        ) as process:
+            drawn = read_until(leader, b"rig-1")
+            process.send_signal(signal.SIGINT)
+            drawn += read_until(leader, SHOW_CURSOR)
+            assert process.wait(10) == 130
+    assert (ENTER_SCREEN in drawn, LEAVE_SCREEN in drawn, b"Traceback" in drawn) == (True, True, False)
+    # A frame is drawn over the one before: clearing between them is what flickers.
+    assert drawn.count(CLEAR) <= 1
+    assert termios.tcgetattr(follower) == before
+    os.close(leader)
+    os.close(follower)
+
+
+def read_until(descriptor: int, what: bytes) -> bytes:
+    """Return what a terminal was sent up to and with ``what``."""
+    seen = b""
+    while what not in seen:
+        ready, _, _ = select.select([descriptor], [], [], 20)
+        assert ready, f"{what!r} did not come; what came: {seen[-500:]!r}"
+        seen += os.read(descriptor, 65536)
+    return seen
 
 
 async def test_a_broker_that_goes_away_is_told_and_found_again() -> None:
