@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
 import typer
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column
+from rich.progress import Progress, TaskID
 
 from edge.analysis.si import si
 from edge.cli.common import (
@@ -27,6 +25,7 @@ from edge.cli.common import (
 )
 from edge.cli.layout import grid, say, width_of
 from edge.cli.processes import wait_ready
+from edge.cli.run_progress import CountedProgress, Done, SweepProgress, columns, doing, shortened
 from edge.cli.talk import cut, stop_in_words
 from edge.cli.words import REARM, meaning, state_in_words
 from edge.cli.words_runs import how_long, in_words, kept_in_words
@@ -37,8 +36,6 @@ from edge.errors import BusyError, PlanRefusedError
 POLL_S: Final = 0.1
 BACK_S: Final = 5.0
 """How long a controller that broke off may take to answer again."""
-_DOING: Final = {"ARMED": "arming", "ENERGISED": "sweeping", "CUTTING": "cutting"}
-_COUNTED = re.compile(r"(?:point|cycle) (\d+) of (\d+)(?: \((.*?)\))?: (.*)")
 
 ClampOption = Annotated[bool, typer.Option("--accept-clamp", help="rely on the SMU's clamp")]
 HostOption = Annotated[
@@ -135,69 +132,6 @@ def _interrupted(config: Config, *, as_json: bool) -> int:
     return EXIT_INTERRUPTED if data["output_verified_off"] else EXIT_FAILED
 
 
-class Done(Protocol):
-    """How much of a run is done."""
-
-    def update(self, status: dict[str, Any]) -> float:
-        """Return the part done, 0 to 1; never less than before."""
-
-
-class SweepProgress:
-    """Of an ``iv``: what the plan says, and within a cycle where the bias is on 0 -> to_v -> 0."""
-
-    def __init__(self) -> None:
-        self._base = -1.0
-        self._farthest_v = 0.0
-        self._done = 0.0
-
-    def update(self, status: dict[str, Any]) -> float:
-        """See Done."""
-        run, sample = status["run"], status["sample"]
-        if run["progress"] != self._base:
-            self._base, self._farthest_v = run["progress"], 0.0
-        parameters = run["parameters"]
-        to_v, cycles = parameters.get("to_v"), parameters.get("cycles", 1)
-        part = 0.0
-        if to_v and sample and status["state"] == "ENERGISED" and status["phase"] == "SEEK":
-            way = min(max(sample["bias_v"] / to_v, 0.0), 1.0)
-            self._farthest_v = max(self._farthest_v, way)
-            # A step's noise in the read-back bias is no turning point.
-            turned = way < self._farthest_v - 0.05 or way > 0.999
-            part = 1.0 - way / 2 if turned else way / 2
-        self._done = max(self._done, run["progress"] + part / cycles)
-        return min(self._done, 1.0)
-
-
-class CountedProgress:
-    """Of a plan that tells how far it is itself."""
-
-    def __init__(self) -> None:
-        self._done = 0.0
-
-    def update(self, status: dict[str, Any]) -> float:
-        """See Done."""
-        self._done = max(self._done, float(status["run"]["progress"]))
-        return min(self._done, 1.0)
-
-
-def doing(status: dict[str, Any]) -> str:
-    """Return what the controller is at, in a word."""
-    if status["state"] == "ENERGISED" and status["phase"] != "SEEK":
-        return "reading"
-    return _DOING.get(status["state"], "")
-
-
-def shortened(text: str) -> str:
-    """Return ``3/10 GB a: moving`` for ``point 3 of 10 (GB a): moving``: what is left of a line is for the numbers."""
-    found = _COUNTED.fullmatch(text)
-    if found is None:
-        return text
-    number, of, what, rest = found.groups()
-    # A point without a name of its own is called by its number in the list.
-    named = f" {what}" if what and not what.startswith("no. ") else ""
-    return f"{number}/{of}{named}: {rest}"
-
-
 def follow(client: ControlClient, uid: str, *, quiet: bool) -> dict[str, Any]:
     """Watch a run until it ends; return the last status."""
     status = ask(client, "status")
@@ -206,7 +140,7 @@ def follow(client: ControlClient, uid: str, *, quiet: bool) -> dict[str, Any]:
     sweep = status["run"]["plan"] == "iv"
     progress: Done = SweepProgress() if sweep else CountedProgress()
     with Progress(
-        *_columns(with_doing=sweep), console=err, disable=quiet or not err.is_terminal, transient=True
+        *columns(err.width, with_doing=sweep), console=err, disable=quiet or not err.is_terminal, transient=True
     ) as bar:
         task = bar.add_task("starting", total=1.0, doing="", now="")
         while not _ended(status, uid):
@@ -221,22 +155,6 @@ def _ended(status: dict[str, Any], uid: str) -> bool:
     return run is None or run["uid"] != uid or run["status"] != "running"
 
 
-def _columns(*, with_doing: bool) -> list[ProgressColumn]:
-    # What stands right of the text: a column that grows would push the others out. Plans that count say themselves
-    # what they do.
-    room = max(err.width - (48 if with_doing else 39), 12)
-    doing_column = TextColumn("{task.fields[doing]}", table_column=Column(no_wrap=True, min_width=8))
-    return [
-        TextColumn(
-            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room)
-        ),
-        *([doing_column] if with_doing else []),
-        TextColumn("{task.fields[now]}", table_column=Column(no_wrap=True, min_width=18, justify="right")),
-        BarColumn(bar_width=10),
-        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
-    ]
-
-
 def _show(bar: Progress, task: TaskID, status: dict[str, Any], done: float) -> None:
     sample = status["sample"] if status["state"] in ("ENERGISED", "CUTTING") else None
     now = f"{si(sample['bias_v'], 'V'):>8} {si(sample['current_a'], 'A'):>8}" if sample else ""
@@ -244,13 +162,15 @@ def _show(bar: Progress, task: TaskID, status: dict[str, Any], done: float) -> N
 
 
 def summary(status: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``--json`` prints of the end of a run."""
+    """Return what ``--json`` prints of the end of a run; ``event`` is its last one, None if it had none."""
+    run, event = status["run"] or {}, status["last_event"]
+    own = event is not None and event.get("run") in (run.get("uid"), None)
     return {
         "run": status["run"],
         "state": status["state"],
         "verdict": status["verdict"],
         "alarm": status["alarm"],
-        "event": status["last_event"],
+        "event": event if own else None,
     }
 
 

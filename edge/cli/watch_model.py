@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge.cli.follow import SweepProgress
+from edge.cli.run_progress import SweepProgress
 
 STALE_S: Final = 3.0
 """Live comes twice a second: silence for longer is news by itself."""

@@ -58,8 +58,8 @@ class Part:
 
 
 def _stage(spec_seed: int) -> tuple[StageSpec, SampleMap]:
-    # Half a micrometre above the surface, where a coarse approach leaves a tip.
-    stage = StageSpec(placement_sd_nm=PLACEMENT_SD_NM, settings={"lift_m": 300e-9})
+    # A tenth of a micrometre above the surface, where a careful coarse approach leaves a tip.
+    stage = StageSpec(placement_sd_nm=PLACEMENT_SD_NM, start_um=(50.0, 50.0, 49.9), settings={"lift_m": 300e-9})
     return stage, stage.sample(spec_seed)
 
 

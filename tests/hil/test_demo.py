@@ -197,6 +197,7 @@ def assert_drawn(path: Path) -> None:
 
 
 @pytest.mark.realtime
+@pytest.mark.skipif(not LONG, reason="another start of three rigs; set TIPGUARD_LONG=1")
 def test_ctrl_c_with_bias_on_switches_off_first_and_leaves_nothing(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
         running.wait_energised()

@@ -27,7 +27,7 @@ HALF_V = 5e-3
 
 def drawn(
     seed: int,
-    count: int = 60,
+    count: int = 48,
     *,
     drift_m_s: tuple[float, float] = (0.0, 0.0),
     normals: Floats | None = None,
@@ -122,17 +122,11 @@ def test_finer_sums_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- The fit ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_drift_that_is_known_and_one_that_is_not() -> None:
+def test_a_drift_that_is_known_is_taken_off() -> None:
     drift_m_s = (4e-11, -3e-11)
-    sites = drawn(4, drift_m_s=drift_m_s)
-    known, free = fitted(sites, drift_m_s=drift_m_s), fitted(sites)
-    assert holds(known)
-    assert (known.drift_m_s, known.drift_sd_m_s) == (drift_m_s, (None, None))
-    assert holds(free)
-    for found, truth, error in zip(free.drift_m_s, drift_m_s, free.drift_sd_m_s, strict=True):
-        assert error is not None
-        assert 0 < error < 0.2 * math.hypot(*drift_m_s)
-        assert abs(found - truth) < 4 * error
+    fit = fitted(drawn(4, drift_m_s=drift_m_s), drift_m_s=drift_m_s)
+    assert holds(fit)
+    assert (fit.drift_m_s, fit.drift_sd_m_s) == (drift_m_s, (None, None))
 
 
 def test_distances_count_from_the_edge_of_the_contact() -> None:
@@ -143,12 +137,14 @@ def test_distances_count_from_the_edge_of_the_contact() -> None:
 
 
 def test_one_straight_boundary_shows_the_drift_across_it_only() -> None:
-    normals = np.tile([[1.0, 0.0], [-1.0, 0.0]], (30, 1))
+    normals = np.tile([[1.0, 0.0], [-1.0, 0.0]], (24, 1))
     fit = fitted(drawn(5, normals=normals, drift_m_s=(5e-11, 5e-11)))
     assert holds(fit)
     assert fit.drift_m_s[0] == pytest.approx(5e-11, rel=0.1)
-    assert fit.drift_sd_m_s[0] is not None
-    assert fit.drift_sd_m_s[1] is None
+    across, along = fit.drift_sd_m_s
+    assert across is not None
+    assert abs(fit.drift_m_s[0] - 5e-11) < 4 * across < 5e-11
+    assert along is None
 
 
 def test_a_pore_in_a_grain_does_not_decide() -> None:

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from edge.cli import words
-from edge.cli.follow import CountedProgress, SweepProgress, doing, shortened
 from edge.cli.layout import Row, grid, wrap
+from edge.cli.run_progress import CountedProgress, SweepProgress, doing, shortened
 from edge.cli.talk import rows, settled, stop_in_words
 from edge.cli.words_runs import in_words
 from edge.config import StageConfig

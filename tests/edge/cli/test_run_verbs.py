@@ -221,3 +221,11 @@ def test_a_run_is_watched_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert follow.follow(controller, "1", quiet=True) == ended
     other: Any = Controller({**status, "run": {**run, "uid": "2"}})
     assert follow.follow(other, "1", quiet=True)["run"]["uid"] == "2"
+
+
+@pytest.mark.parametrize(("of", "told"), [("1", True), (None, True), ("0", False)])
+def test_the_event_of_an_earlier_run_is_not_this_ones(of: str | None, told: bool) -> None:
+    event = {"kind": "cut"} | ({"run": of} if of else {})
+    status = {"run": {"uid": "1"}, "state": "SAFE", "verdict": None, "alarm": None, "last_event": event}
+    assert (follow.summary(status)["event"] == event) is told
+    assert follow.summary({**status, "last_event": None})["event"] is None
