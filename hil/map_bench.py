@@ -17,8 +17,7 @@ import msgpack
 from edge.config import Config
 from edge.controller.tip import Tip
 from edge.experiments.steps import Plan
-from edge.ring import Kind, unpack_sample
-from edge.samples import Sample
+from edge.ring import Kind
 from hil.bench_rig import EmulatedRig, RigOptions
 from hil.errors import BenchFaultError
 from hil.rig import VirtualRig, config_for
@@ -44,8 +43,6 @@ class MapBench(VirtualBench):
         self.stage = emulated.stage
         self.documents: list[dict[str, Any]] = []
         self.event_documents: list[dict[str, Any]] = []
-        self.taken: list[Sample] = []
-        self.keep_samples = False
 
     @property
     def sample(self) -> SampleMap:
@@ -67,8 +64,6 @@ class MapBench(VirtualBench):
                 self.documents.append(msgpack.unpackb(record.payload))
             elif record.kind == Kind.EVENT:
                 self.event_documents.append(msgpack.unpackb(record.payload))
-            elif record.kind == Kind.SAMPLE and self.keep_samples:
-                self.taken.append(unpack_sample(record.payload)[2])
         self.rig.reader.release()
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:

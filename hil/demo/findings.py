@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
-from edge.analysis.linear import slope_through_origin
 from edge.analysis.noise import noise_floor
 from hil.demo.subscriber import Subscriber, array
 
 SEEK: Final = 1
-LRS_READ: Final = 3
 CUT: Final = 6
 """Phases as in ``docs/data.md``."""
 
@@ -72,25 +68,19 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class IvFindings:
-    """One run: ``search``, ``cut`` and ``read`` are the samples' columns by phase.
+    """One run: ``search`` and ``cut`` are the samples' columns by phase.
 
-    ``ramp_v_s``: slope of bias over time in the search, V/s. ``noise_floor_a``: three standard deviations of a reading
-    before the filament, A. ``loop_ohm``: 1/slope of the read, series resistor included; None without a read.
+    ``noise_floor_a``: three standard deviations of a reading before the filament, A.
     """
 
     uid: str
-    started_utc: datetime
-    plan: dict[str, Any]
     rig: dict[str, Any]
     status: str
     reason: str | None
     search: Columns
     cut: Columns
-    read: Columns
     sets: tuple[Set, ...]
-    ramp_v_s: float
     noise_floor_a: float
-    loop_ohm: float | None
 
     @property
     def set(self) -> Set | None:
@@ -102,11 +92,6 @@ class IvFindings:
         """The declared series resistor, ohm."""
         return float(self.rig.get("series_resistor_ohm", 0.0))
 
-    @property
-    def site_ohm(self) -> float | None:
-        """What formed, without the series resistor, ohm."""
-        return None if self.loop_ohm is None else self.loop_ohm - self.series_ohm
-
 
 def find_iv(subscriber: Subscriber, uid: str) -> IvFindings:
     """Compute the findings of run ``uid``. Raises KeyError when its start or stop document was not received."""
@@ -115,33 +100,23 @@ def find_iv(subscriber: Subscriber, uid: str) -> IvFindings:
     start, stop = documents["start"], documents["stop"]
     samples = subscriber.samples(uid)
     by_phase = {
-        phase: {name: column[samples["phase"] == phase] for name, column in samples.items()}
-        for phase in (SEEK, CUT, LRS_READ)
+        phase: {name: column[samples["phase"] == phase] for name, column in samples.items()} for phase in (SEEK, CUT)
     }
-    search, read = by_phase[SEEK], by_phase[LRS_READ]
+    search = by_phase[SEEK]
     sets = tuple(
         _set(doc)
         for doc in subscriber.documents("event")
         if doc.get("kind") == "cut" and doc.get("run") == int(uid, 16) and doc.get("setting")
     )
-    trusted = np.isfinite(read["current_a"])
-    slope = slope_through_origin(
-        list(zip(read["bias_v"][trusted].tolist(), read["current_a"][trusted].tolist(), strict=True))
-    )
     return IvFindings(
         uid=uid,
-        started_utc=datetime.fromtimestamp(start["utc_ns"] * 1e-9, UTC),
-        plan=start["parameters"],
         rig=start["rig"],
         status=stop["status"],
         reason=stop["reason"],
         search=search,
         cut=by_phase[CUT],
-        read=read,
         sets=sets,
-        ramp_v_s=_slope_over_time(search["t_ns"], search["bias_v"]),
         noise_floor_a=noise_floor(_before(search, sets)),
-        loop_ohm=1 / slope if slope else None,
     )
 
 
@@ -180,9 +155,3 @@ def _before(search: Columns, sets: tuple[Set, ...]) -> npt.NDArray[Any]:
     if not sets or sets[0].onset_ns is None:
         return current
     return current[search["t_ns"] < sets[0].onset_ns[0]]
-
-
-def _slope_over_time(t_ns: npt.NDArray[Any], values: npt.NDArray[Any]) -> float:
-    if len(t_ns) < 2:
-        return float("nan")
-    return float(np.polyfit((t_ns - t_ns[0]) * 1e-9, values, 1)[0])
