@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from firmware_proto.keithley2400.status import CURRENT_RANGES_A, VOLTAGE_RANGES_V
 from hil.devices.keithley2400 import Timing
 from hil.devices.keithley2400.desk import Desk
+from hil.devices.keithley2400.interlock import RESPONSE_NS, Rearm
 from hil.devices.keithley2400.status import QUEUE_DEPTH
 
 S = 1_000_000_000
@@ -60,6 +61,24 @@ HEADERS = [
     ":FETC?",
     ":MEAS:CURR?",
     ":CONF:VOLT",
+    ":OUTP:ENAB",
+    ":OUTP:ENAB:TRIP?",
+    ":STAT:QUE:ENAB",
+    ":STAT:QUE:DIS",
+    ":STAT:MEAS?",
+    ":SYST:ERR:ALL?",
+    ":SYST:KEY",
+    ":SYST:RWL",
+    ":SYST:LOC",
+    ":SYST:LFR",
+    ":SYST:GUAR",
+    ":SYST:RSEN",
+    ":DISP:TEXT",
+    ":DISP:DATA?",
+    ":FORM:SREG",
+    "*STB?",
+    "*SAV",
+    "*RCL",
     "NONSENSE",
 ]
 VALUES = ["", "0", "1", "-1", "1E-6", "0.0001", "20", "1E9", "ON", "OFF", "MIN", "MAX", "DEF", "INF", "UP", "DOWN"]
@@ -77,6 +96,10 @@ VALUES += [
     "ONCE",
     "CURR,STAT",
     "(1)",
+    "(-200:-100)",
+    "24",
+    "50",
+    "HEX",
 ]
 
 COMMANDS = st.tuples(st.sampled_from(HEADERS), st.sampled_from(VALUES)).map(" ".join)
@@ -106,6 +129,58 @@ def check(desk: Desk) -> None:
         assert reply.endswith(b"\r")
         assert reply.isascii()
         assert reply[:-1].decode().isprintable()
+
+
+def press(desk: Desk, act: str) -> None:
+    """Do at the panel or the rear what ``act`` says."""
+    unit, t_ns = desk.unit, desk.t_ns
+    if act == "output":
+        unit.panel_output(t_ns)
+    elif act == "local":
+        unit.panel_local(t_ns)
+    elif act == "level":
+        unit.panel_level(t_ns, 1.5)
+    elif act == "limit":
+        unit.panel_limit(t_ns, 1e-5)
+    elif act == "range":
+        unit.panel_range(t_ns, 1e-5)
+    elif act == "enable":
+        unit.panel_output_enable(t_ns, on=True, force=True)
+    elif act == "mains":
+        unit.power_cycle(t_ns, dark_s=0.01)
+    elif act in ("hot", "cool"):
+        unit.over_temperature(t_ns, hot=act == "hot")
+    else:
+        unit.output_enable_line(t_ns, closed=act == "close")
+
+
+ACTS = st.sampled_from(
+    ["output", "local", "level", "limit", "range", "enable", "mains", "hot", "cool", "open", "open", "close", "close"]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.one_of(ACTS, BYTES), st.integers(0, S // 100)), max_size=25),
+    rearm=st.sampled_from(list(Rearm)),
+)
+def test_no_hand_makes_it_raise_and_the_interlock_holds(steps: list[tuple[str | bytes, int]], rearm: Rearm) -> None:
+    desk = Desk(1e4, oe_rearm=rearm, input_buffer=200)
+    closed, hot, opened_ns = False, False, 0
+    for what, gap_ns in steps:
+        if isinstance(what, bytes):
+            desk.write(what)
+        else:
+            press(desk, what)
+            closed = {"open": False, "close": True}.get(what, closed)
+            hot = {"hot": True, "cool": False}.get(what, hot)
+            opened_ns = desk.t_ns if what == "open" else opened_ns
+        desk.wait(gap_ns)
+        check(desk)
+        if desk.unit.output_on:
+            assert not hot
+            if not closed and not desk.unit.busy and desk.t_ns >= opened_ns + RESPONSE_NS:
+                assert desk.ask("*CLS;:OUTP:ENAB?") != "1"
 
 
 @settings(max_examples=300, deadline=None)

@@ -100,39 +100,86 @@ def test_messages_queue_in_order() -> None:
 # The input buffer
 
 
-def test_a_message_above_the_buffer_is_lost_with_one_error() -> None:
-    desk = Desk(input_buffer=32)
-    desk.write(b"*ESE 5;" * 20 + b"\r*OPC?\r")
+def test_a_message_above_any_length_is_lost_with_one_error() -> None:
+    desk = Desk()
+    desk.write(b"*ESE 5;" * 600 + b"\r*OPC?\r")
     desk.settle()
     assert desk.unit.error_queue == (-363,)
     assert [data for _, data in desk.wire.sent] == [b"1\r"]
     assert desk.ask("*ESE?") == "0"
 
 
-def test_messages_that_do_not_fit_beside_the_waiting_ones_are_lost_whole() -> None:
+def test_an_idle_unit_takes_a_message_longer_than_its_input_queue() -> None:
     desk = Desk(input_buffer=32)
-    desk.write("*OPC?")  # begins to execute at once and leaves the buffer
-    for n in range(1, 6):
-        desk.write(f"*ESE {n};*ESE?")  # 12 bytes each: two fit
+    desk.write(b"*ESE 5;" * 20 + b"*ESE?\r")
     desk.settle()
-    assert [data for _, data in desk.wire.sent] == [b"1\r", b"1\r", b"2\r"]
-    assert desk.unit.error_queue == (-363,) * 3
+    assert [data for _, data in desk.wire.sent] == [b"5\r"]
+    assert desk.unit.error_queue == ()
 
 
-def test_the_buffer_has_room_again_once_messages_were_executed() -> None:
+def test_a_list_command_of_100_values_fits() -> None:
+    desk = Desk()
+    desk.write(":SOUR:LIST:VOLT " + ",".join(["+1.000000E-01"] * 100) + ";:SOUR:LIST:VOLT:POIN?")
+    desk.settle()
+    assert [data for _, data in desk.wire.sent] == [b"100\r"]
+
+
+def test_bytes_that_do_not_fit_beside_the_waiting_ones_are_lost_and_two_messages_become_one() -> None:
+    desk = Desk(input_buffer=32)
+    desk.write("*OPC?")  # begins to execute at once and leaves the queue
+    for n in range(1, 4):
+        desk.write(f"*ESE {n};*ESE?")  # 13 bytes with its terminator: two fit, and six bytes of the third
+    assert desk.unit.error_queue == (-363,)
+    desk.wait(MS)  # *OPC? is done: the first message leaves the queue
+    desk.write(";*ESE?")
+    desk.settle()
+    # What was left of the third, "*ESE 3", and the next message are one line.
+    assert [data for _, data in desk.wire.sent] == [b"1\r", b"1\r", b"2\r", b"3\r"]
+    assert desk.unit.error_queue == (-363,)
+
+
+def test_an_output_off_can_lose_its_end_and_then_does_nothing() -> None:
+    desk = Desk(input_buffer=16)
+    desk.tell(":SOUR:VOLT 1", ":OUTP ON")
+    desk.write("*OPC?")
+    desk.write("*ESE 1")  # 7 bytes
+    desk.write(":OUTP OFF")  # 9 of its 10 bytes fit: all but the terminator
+    desk.settle()
+    assert is_on(desk)
+    assert desk.unit.error_queue == (-363,)
+    desk.tell("")
+    assert not is_on(desk), "the terminator of the next message ends it"
+
+
+def test_every_stretch_of_lost_bytes_is_one_error() -> None:
+    desk = Desk(input_buffer=16)
+    desk.write("*OPC?")
+    for _ in range(5):
+        desk.write("*ESE 1;*ESE?")
+    assert list(desk.unit.error_queue) == [-363]
+    desk.settle()
+    desk.write(b"\x03")
+    desk.write("*OPC?")
+    for _ in range(5):
+        desk.write("*ESE 1;*ESE?")
+    assert list(desk.unit.error_queue) == [-363, -363]
+
+
+def test_the_queue_has_room_again_once_messages_were_executed() -> None:
     desk = Desk(input_buffer=32)
     for _ in range(100):
         assert desk.ask(":SYST:VERS?;:SYST:VERS?") == "1996.0;1996.0"
     assert desk.unit.error_queue == ()
 
 
-def test_default_buffer_is_1024_bytes() -> None:
+def test_default_queue_is_1024_bytes() -> None:
     desk = Desk()
     desk.write("*OPC?")
-    for _ in range(1024 // 5 + 10):
+    for _ in range(1024 // 6 + 10):
         desk.write("*ESE?")
+    assert desk.unit.queued_bytes == 1024
     desk.settle()
-    assert len(desk.wire.sent) == 1 + 1024 // 5
+    assert len(desk.wire.sent) == 1 + 1024 // 6
 
 
 # Aborts
@@ -191,8 +238,8 @@ def test_an_abort_during_the_processing_of_a_level_loses_the_level() -> None:
 
 
 def test_an_abort_reaches_behind_an_overlong_line() -> None:
-    desk = Desk(input_buffer=16)
-    desk.write(b"x" * 50 + b"\x03*OPC?\r")
+    desk = Desk()
+    desk.write(b"x" * 5000 + b"\x03*OPC?\r")
     desk.settle()
     assert [data for _, data in desk.wire.sent] == [b"1\r"]
 

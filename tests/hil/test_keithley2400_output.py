@@ -125,6 +125,41 @@ def test_the_off_state_can_be_changed_while_off() -> None:
     assert last(desk)[2] is True
 
 
+def test_an_off_state_chosen_while_on_waits_for_the_output_to_go_off() -> None:
+    desk = Desk()
+    desk.tell(":SOUR:VOLT 2", ":OUTP ON")
+    count = len(desk.load.sources)
+    desk.tell(":OUTP:SMOD HIMP")
+    assert len(desk.load.sources) == count
+    desk.tell(":OUTP OFF")
+    assert last(desk)[2] is False
+
+
+def test_in_the_zero_off_state_it_goes_on_measuring() -> None:
+    # "While in the ZERO output-off state, the SourceMeter can be used as an I-Meter" (13-10).
+    desk = Desk(1e6)
+    desk.tell(":OUTP:SMOD ZERO", ":FORM:ELEM CURR,STAT", ":SOUR:VOLT 1", ":OUTP ON")
+    assert desk.read()[0] == pytest.approx(1e-6)
+    desk.tell(":OUTP OFF")
+    amps, _ = desk.read()
+    assert amps == 0.0
+    assert list(desk.unit.error_queue) == []
+    desk.tell(":OUTP:SMOD NORM")
+    assert desk.read() == []
+    assert desk.unit.error_queue == (803,)
+
+
+@pytest.mark.parametrize(("amps", "clamp"), [("1E-5", 1e-5), ("1E-8", 5e-9 * 100)])
+def test_the_zero_off_state_of_a_current_source_is_0_v_behind_its_level_or_half_a_percent(
+    amps: str, clamp: float
+) -> None:
+    desk = Desk()
+    desk.tell(
+        ":SOUR:FUNC CURR", ":SOUR:CURR:RANG 1E-4", f":SOUR:CURR {amps}", ":OUTP:SMOD ZERO", ":OUTP ON", ":OUTP OFF"
+    )
+    assert last(desk) == pytest.approx((0.0, clamp, True))
+
+
 def test_a_reset_switches_off_first() -> None:
     desk = Desk()
     desk.tell(":OUTP:SMOD ZERO", ":SOUR:VOLT 5", ":OUTP ON", "*RST")

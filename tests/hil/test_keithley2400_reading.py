@@ -110,7 +110,7 @@ def test_what_is_neither_sourced_nor_measured_is_the_nan_code() -> None:
 
 def test_resistance_is_the_quotient() -> None:
     desk = Desk(2e5)
-    desk.tell(":SENS:FUNC 'RES'", ":SOUR:VOLT 2", ":OUTP ON")
+    desk.tell(":SENS:RES:MODE MAN", ":SENS:FUNC 'RES'", ":SOUR:VOLT 2", ":OUTP ON")
     volts, amps, ohms, _, status = desk.read()
     assert (volts, amps, ohms) == pytest.approx((2.0, 1e-5, 2e5))
     assert int(status) & StatusWord.OHMS_MEASURE
@@ -264,6 +264,7 @@ def test_the_voltage_limit_of_the_source_sets_its_bit_and_clips() -> None:
     amps, status = desk.read()
     assert amps == pytest.approx(-2e-6)
     assert int(status) & StatusWord.OVP
+    assert desk.ask(":SOUR:VOLT:PROT:TRIP?;:SOUR:VOLT 20;:SOUR:VOLT:PROT:TRIP?") == "1;0"
 
 
 def test_a_clamp_that_held_only_at_the_end_of_the_reading_is_told() -> None:
@@ -403,6 +404,14 @@ def test_the_repeating_filter_takes_its_count_of_apertures() -> None:
     start_ns = desk.t_ns
     desk.read()
     assert desk.t_ns - start_ns == 25 * 200_000
+
+
+def test_the_repeating_filter_forgets_the_reading_before() -> None:
+    desk = fixed(Desk(1e4), "1E-3")
+    desk.tell(":SENS:AVER:TCON MOV", ":SENS:AVER:TCON REP", ":SENS:AVER:COUN 2", ":SENS:AVER ON", ":FORM:ELEM CURR")
+    assert desk.read() == [pytest.approx(1e-4)]
+    desk.load.change(desk.t_ns, 2e4)
+    assert desk.read() == [pytest.approx(5e-5)]
 
 
 def test_the_moving_filter_averages_the_last_readings() -> None:

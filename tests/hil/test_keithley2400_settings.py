@@ -107,8 +107,9 @@ def test_a_reset_leaves_the_panel_alone() -> None:
     assert desk.ask(":SYST:BEEP:STAT?;:DISP:ENAB?;:SYST:RWL?") == "0;0;1"
 
 
-def test_local_unlocks_the_panel() -> None:
-    assert Desk().ask(":SYST:RWL ON;REM;:SYST:LOC;RWL?") == "0"
+def test_local_leaves_the_lock_as_it_is_set() -> None:
+    # "... restores front panel keys operation but does not change the status of the :RWLock command" (18-112).
+    assert Desk().ask(":SYST:RWL ON;REM;:SYST:LOC;RWL?") == "1"
 
 
 @pytest.mark.parametrize(
@@ -158,10 +159,21 @@ def test_up_and_down_step_through_the_ranges_and_stop_at_the_ends() -> None:
         (":SENS:CURR:PROT? DEF", "+1.050000E-04"),
         (":SENS:CURR:NPLC? MIN", "+1.000000E-02"),
         (":TRIG:COUN? MAX", "2500"),
+        (":SENS:CURR:RANG? DEF", "+1.050000E-04"),
+        (":SENS:VOLT:RANG:AUTO:LLIM? DEF", "+2.100000E-01"),
+        (":SENS:RES:RANG? DEF", "+2.100000E+05"),
+        (":SOUR:VOLT:RANG? DEF", "+2.100000E+01"),
+        (":CALC2:LIM3:LOW? DEF", "-1.000000E+00"),
     ],
 )
 def test_limits_can_be_asked_for(query: str, reply: str) -> None:
     assert Desk().ask(query) == reply
+
+
+def test_source_ranges_step_up_and_down() -> None:
+    desk = Desk()
+    assert desk.ask(":SOUR:VOLT:RANG 2;RANG UP;RANG?;RANG DOWN;RANG DOWN;RANG?") == "+2.100000E+01;+2.100000E-01"
+    assert desk.ask(":SOUR:CURR:RANG 1;RANG UP;RANG?;RANG DOWN;RANG?") == "+1.050000E+00;+1.050000E-01"
 
 
 # Range and compliance
@@ -271,10 +283,11 @@ def test_a_delay_switches_the_automatic_one_off() -> None:
     assert refusal(desk, ":SOUR:DEL -1") == -222
 
 
-def test_only_fixed_sourcing_is_offered() -> None:
+def test_source_modes() -> None:
     desk = Desk()
-    assert refusal(desk, ":SOUR:VOLT:MODE SWE") == -141
-    assert desk.ask(":SOUR:VOLT:MODE?") == "FIX"
+    assert desk.ask(":SOUR:VOLT:MODE SWEep;MODE?;MODE LIST;MODE?;:SOUR:CURR:MODE?") == "SWE;LIST;FIX"
+    assert refusal(desk, ":SOUR:VOLT:MODE PULSe") == -141
+    assert refusal(desk, ":SOUR:FUNC MEM") == -141
 
 
 # Sense, format, trigger

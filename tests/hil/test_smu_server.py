@@ -231,5 +231,6 @@ def test_the_help_names_every_option() -> None:
         check=True,
         env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
     )
-    for option in ("link", "baud", "terminator", "load", "site", "series-ohm", "seed", "truth", "serial-number"):
+    words = ("link", "baud", "terminator", "load", "site", "series-ohm", "seed", "truth", "serial-number")
+    for option in (*words, "flow", "abort-swallow-ms", "profile"):
         assert f"--{option}" in done.stdout

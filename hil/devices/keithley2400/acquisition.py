@@ -1,9 +1,9 @@
-"""The trigger model of the emulated 2400 and what one reading is.
+"""The trigger model of the emulated 2400, and the order of what happens in one reading.
 
-A reading runs: trigger latency, trigger delay, source delay, then per measured quantity the apertures. With autozero
-each quantity takes three apertures, zero and reference first, the signal last (their order in a real unit is not
-documented); without, one. A repeating filter of N makes every aperture N times as long, which is what N readings in
-a row integrate. The value is the mean over the signal aperture: charge that flowed, divided by its length.
+A reading runs: arm and trigger events, trigger latency, trigger delay, source action, source delay, then the converter
+(:mod:`hil.devices.keithley2400.converter`) once per measured quantity.
+
+The source action sets the next level of a sweep or list, or a level of ``:SOUR:VOLT:TRIG``; a fixed source has none.
 """
 
 from __future__ import annotations
@@ -12,53 +12,145 @@ import functools
 from collections.abc import Generator
 from typing import Final
 
-from firmware_proto.keithley2400.status import NOT_A_NUMBER, OVERFLOW, ErrorCode, StatusWord
-from hil.devices.keithley2400 import noise
+from firmware_proto.keithley2400.status import OVERRANGE, ErrorCode, OutputOff
+from hil.devices.keithley2400.converter import aperture_ns, convert, convert_ohms
 from hil.devices.keithley2400.errors import RefusedError
-from hil.devices.keithley2400.output import Output
-from hil.devices.keithley2400.settings import MAX_READINGS, Quantity, SenseAxis, Settings, pick_range
-from hil.devices.keithley2400.status import MeasurementEvent
+from hil.devices.keithley2400.reading import finish, store
+from hil.devices.keithley2400.settings import Quantity, Settings, pick_range
+from hil.devices.keithley2400.status import OperationEvent
+from hil.devices.keithley2400.sweep import ComplianceAbort, Ranging, SourceMode, custom, staircase
 from hil.devices.keithley2400.timing import Timing, nanoseconds
-from hil.devices.keithley2400.unit import Reading, Unit
+from hil.devices.keithley2400.triggers import BYPASSABLE, EventSource, wait_for, wait_for_timer
+from hil.devices.keithley2400.unit import IDLE, Unit
+
+__all__ = ["acquire", "aperture_ns", "sweep_levels"]
 
 Steps = Generator[int, None, None]
 """Work that takes time: yields durations in ns and goes on when they are over."""
+Levels = tuple[float, ...]
 
-OVERFLOW_OF_RANGE: Final = 1.055
-"""A reading above 105.5 % of its range is an overflow (User's Manual 18-49)."""
-_MAX_RANGE_CHANGES: Final = 3
-_S_PER_NS: Final = 1e-9
+_SWEEPING: Final = int(OperationEvent.SWEEPING)
+_WAITING_FOR_ARM: Final = int(OperationEvent.WAITING_FOR_ARM)
+_WAITING_FOR_TRIGGER: Final = int(OperationEvent.WAITING_FOR_TRIGGER)
 
 
 def acquire(unit: Unit) -> Steps:
     """Run the trigger model once through and leave its readings in ``unit.readings``.
 
     Raises:
-        RefusedError: +803, the output is off and ``:SOUR:CLE:AUTO`` does not switch it.
+        RefusedError: +803, the output is off and ``:SOUR:CLE:AUTO`` does not switch it; -221, a sweep that cannot be
+            (:mod:`hil.devices.keithley2400.sweep`); -222, a level that no source range holds; +826, too much power.
     """
     settings = unit.settings
-    if not unit.output.on and not settings.auto_clear:
+    # In the ZERO off state the unit goes on measuring and serves as an ammeter (13-10).
+    if not (unit.output.on or settings.auto_clear or settings.output_off is OutputOff.ZERO):
         raise RefusedError(ErrorCode.NOT_PERMITTED_WITH_OUTPUT_OFF)
+    levels = sweep_levels(settings)
     unit.acquiring = True
     unit.readings = []
-    arms = 0
+    unit.results = []
+    if settings.stamp_auto_reset:
+        unit.stamp_zero_ns = unit.now_ns
+    if settings.calc2.auto_clear:
+        unit.limits.clear()
+    operation = unit.status.operation
+    operation.update(0 if levels is None else _SWEEPING)
     try:
-        while arms < settings.arm_count:
-            arms += 1
-            for _ in range(settings.trigger_count):
-                yield from _reading(unit)
+        if levels is None and settings.triggers.immediate and not settings.auto_clear:
+            yield from _immediate(unit)
+        else:
+            yield from _triggered(unit, levels)
     finally:
         # Also when an abort closes the generator.
         unit.acquiring = False
+        operation.update(IDLE)
         if settings.auto_clear and unit.output.on:
+            unit.switch_output(on=False)
+        if settings.calc2.active and settings.calc2.tests and unit.readings:
+            unit.limits.finish(unit.now_ns, settings.calc2.pass_pattern)
+
+
+def sweep_levels(settings: Settings) -> Levels | None:
+    """Return the levels of the sweep or list of the present source, or None for a fixed one."""
+    axis = settings.source_axis()
+    mode = axis.extras.mode
+    if mode is SourceMode.FIXED or settings.auto_ohms:
+        return None
+    make = staircase if mode is SourceMode.SWEEP else custom
+    levels = make(axis.extras.shape, settings.sweep)
+    if settings.sweep.ranging is Ranging.FIXED:
+        top = axis.range * OVERRANGE
+        return tuple(max(-top, min(top, level)) for level in levels)
+    before, axis.range = axis.range, pick_range(axis.ranges, max(map(abs, levels)))
+    try:
+        settings.refuse_power()
+    except RefusedError:
+        axis.range = before
+        raise
+    if settings.sweep.ranging is Ranging.AUTO:
+        axis.range = before
+    return levels
+
+
+def _immediate(unit: Unit) -> Steps:
+    """Take all readings at a fixed level, one directly behind the other."""
+    settings = unit.settings
+    arms = 0
+    while arms < settings.arm_count:
+        arms += 1
+        for _ in range(settings.trigger_count):
+            yield from _reading(unit)
+
+
+def _triggered(unit: Unit, levels: Levels | None) -> Steps:
+    """Take all readings, waiting for events, stepping through levels, switching the output."""
+    settings = unit.settings
+    arms = taken = 0
+    tick_ns = unit.now_ns
+    base = 0 if levels is None else _SWEEPING
+    while arms < settings.arm_count:
+        tick_ns = yield from _arm(unit, tick_ns, base, first=arms == 0)
+        arms += 1
+        for index in range(settings.trigger_count):
+            yield from _wait_for_trigger(unit, base, first=index == 0)
+            if settings.auto_clear and not unit.output.on:
+                unit.switch_output(on=True)
+                yield nanoseconds(unit.timing.auto_output_settle_s)
+            level = None if levels is None else levels[taken % len(levels)]
+            taken += 1
+            if (yield from _reading(unit, level)):
+                return
+            if settings.auto_clear and not settings.auto_clear_per_count:
+                unit.switch_output(on=False)
+        if settings.auto_clear and settings.auto_clear_per_count:
             unit.switch_output(on=False)
 
 
-def aperture_ns(unit: Unit) -> int:
-    """Return the length of one aperture: NPLC times the mains period, times the repeating filter's count."""
-    settings = unit.settings
-    count = settings.average_count if settings.average and not settings.average_moving else 1
-    return max(1, nanoseconds(settings.nplc * count / unit.line_freq_hz))
+def _arm(unit: Unit, tick_ns: int, base: int, *, first: bool) -> Generator[int, None, int]:
+    """Wait for the event of the arm layer; return when its timer ticked last."""
+    layer = unit.settings.triggers.arm
+    if layer.source is EventSource.IMMEDIATE or (first and layer.bypass and layer.source in BYPASSABLE):
+        return tick_ns
+    if layer.source is EventSource.TIMER and first:
+        return unit.now_ns
+    operation = unit.status.operation
+    operation.update(base | _WAITING_FOR_ARM)
+    if layer.source is EventSource.TIMER:
+        tick_ns = yield from wait_for_timer(unit, tick_ns)
+    else:
+        yield from wait_for(unit, layer.source)
+    operation.update(base)
+    return tick_ns
+
+
+def _wait_for_trigger(unit: Unit, base: int, *, first: bool) -> Steps:
+    layer = unit.settings.triggers.trigger
+    if layer.source is EventSource.IMMEDIATE or (first and layer.bypass) or "SOUR" not in layer.inputs:
+        return
+    operation = unit.status.operation
+    operation.update(base | _WAITING_FOR_TRIGGER)
+    yield from wait_for(unit, layer.source)
+    operation.update(base)
 
 
 @functools.lru_cache(maxsize=64)
@@ -70,158 +162,73 @@ def _auto_delay_ns(timing: Timing, source: Quantity, sense_range: float) -> int:
     return nanoseconds(timing.auto_delay_s)
 
 
-def _lead_ns(unit: Unit) -> int:
-    """Return the time from a trigger to its first aperture."""
-    settings, timing = unit.settings, unit.timing
+def _source_delay_ns(unit: Unit) -> int:
+    settings = unit.settings
     if settings.source_delay_auto:
-        delay = _auto_delay_ns(timing, settings.source, settings.curr_sense.range)
+        return _auto_delay_ns(unit.timing, settings.source, settings.curr_sense.range)
+    return nanoseconds(settings.source_delay_s)
+
+
+def _trigger_ns(unit: Unit) -> int:
+    """Return the time from a trigger to the source action."""
+    delay_s = unit.settings.trigger_delay_s
+    return unit.trigger_latency_ns + (nanoseconds(delay_s) if delay_s else 0)
+
+
+def _source_action(unit: Unit, level: float | None) -> None:
+    """Bring the next level to the terminals."""
+    settings = unit.settings
+    axis = settings.source_axis()
+    if level is None:
+        triggered = axis.extras.triggered
+        if triggered is not None:
+            axis.set_level(triggered)
     else:
-        delay = nanoseconds(settings.source_delay_s)
-    return nanoseconds(timing.trigger_latency_s) + nanoseconds(settings.trigger_delay_s) + delay
+        axis.extras.swept = level
+        if settings.sweep.ranging is Ranging.AUTO:
+            axis.range = pick_range(axis.ranges, level)
+    unit.apply()
 
 
-def _reading(unit: Unit) -> Steps:
-    """Take one reading, with as many range changes as autorange needs."""
+def _reading(unit: Unit, level: float | None = None) -> Generator[int, None, bool]:
+    """Take one reading, with as many range changes as autorange needs.
+
+    Returns whether the sweep is to end because of compliance; one that ends early has no reading of its last level.
+    """
     settings, output = unit.settings, unit.output
-    if settings.auto_clear:
-        unit.switch_output(on=True)
-        yield nanoseconds(unit.timing.auto_output_settle_s)
-    yield _lead_ns(unit)
+    upset = unit.upset
+    if upset is not None and (more_ns := upset.before(unit)):
+        yield more_ns
+    if level is None and settings.source_axis().extras.triggered is None:
+        yield _trigger_ns(unit) + _source_delay_ns(unit)
+    else:
+        yield _trigger_ns(unit)
+        _source_action(unit, level)
+        if level is not None and settings.sweep.abort is ComplianceAbort.EARLY and _compliant(unit):
+            return True
+        yield _source_delay_ns(unit)
     volts: float | None = None
     amps: float | None = None
     output.advance(unit.now_ns)
     real, ranged = output.compliance(settings)
     stamp_ns = unit.now_ns
-    if settings.wants_volts:
-        volts = yield from _convert(unit, amps=False)
-    if settings.wants_amps or not settings.wants_volts:
-        # With every function off the converter still runs; nothing of it is reported.
-        amps = yield from _convert(unit, amps=True)
+    if settings.auto_ohms:
+        volts, amps = yield from convert_ohms(unit)
+    else:
+        if settings.wants_volts:
+            volts = yield from convert(unit, amps=False)
+        if settings.wants_amps or not settings.wants_volts:
+            # With every function off the converter still runs; nothing of it is reported.
+            amps = yield from convert(unit, amps=True)
     end_real, end_ranged = output.compliance(settings)
-    reading = _finish(unit, volts, amps, stamp_ns, in_compliance=(real or end_real, ranged or end_ranged))
-    _store(unit, reading)
-    yield nanoseconds(unit.timing.conversion_s)
-    if settings.auto_clear:
-        unit.switch_output(on=False)
+    reading = finish(unit, volts, amps, stamp_ns, in_compliance=(real or end_real, ranged or end_ranged))
+    if upset is not None:
+        reading = upset.after(unit, reading)
+    store(unit, reading)
+    yield unit.conversion_ns
+    return level is not None and settings.sweep.abort is ComplianceAbort.LATE and _compliant(unit)
 
 
-def _convert(unit: Unit, *, amps: bool) -> Generator[int, None, float | None]:
-    """Return the mean current or voltage over an aperture on a range that holds it; None where it is unknowable."""
-    axis = unit.settings.curr_sense if amps else unit.settings.volt_sense
-    value: float | None = None
-    for _ in range(_MAX_RANGE_CHANGES):
-        value = yield from _aperture(unit, amps=amps)
-        if not axis.auto_range or value is None:
-            break
-        fitting = _fitting_range(axis, value)
-        if fitting == axis.range:
-            break
-        axis.range = fitting
-        yield nanoseconds(unit.timing.autorange_s)
-    return value
-
-
-def _fitting_range(axis: SenseAxis, value: float) -> float:
-    """Return where autorange goes for a value: the smallest range that holds it, at most the compliance range."""
-    largest = axis.widest
-    return largest if abs(value) > largest else min(pick_range(axis.ranges, value), largest)
-
-
-def _aperture(unit: Unit, *, amps: bool) -> Generator[int, None, float | None]:
-    length = aperture_ns(unit)
-    if unit.settings.autozero:
-        yield 2 * length
-    output = unit.output
-    output.advance(unit.now_ns)
-    before = output.charge_c if amps else output.voltage_v()
-    yield length
-    output.advance(unit.now_ns)
-    after = output.charge_c if amps else output.voltage_v()
-    if before is None or after is None:
-        return None
-    return (after - before) / (length * _S_PER_NS) if amps else (before + after) / 2
-
-
-def _finish(
-    unit: Unit, volts: float | None, amps: float | None, stamp_ns: int, *, in_compliance: tuple[bool, bool]
-) -> Reading:
-    """Turn means into what is sent: filter, noise, resolution, overflow, status."""
-    settings = unit.settings
-    if settings.average and settings.average_moving:
-        volts, amps = _moving_average(unit, volts, amps)
-    shown_v, over_v = _display(unit, settings.volt_sense, volts, amps=False)
-    shown_i, over_i = _display(unit, settings.curr_sense, amps, amps=True)
-    ohms = NOT_A_NUMBER
-    if Quantity.RES in settings.functions:
-        known = NOT_A_NUMBER not in {shown_v, shown_i}
-        ohms = OVERFLOW if over_v or over_i or (known and shown_i == 0.0) else shown_v / shown_i if known else ohms
-    if Quantity.VOLT not in settings.functions:
-        shown_v = settings.volt_source.level if settings.source is Quantity.VOLT else NOT_A_NUMBER
-    if Quantity.CURR not in settings.functions:
-        shown_i = settings.curr_source.level if settings.source is Quantity.CURR else NOT_A_NUMBER
-    status = _status_word(settings, in_compliance, overflow=over_v or over_i)
-    return Reading(shown_v, shown_i, ohms, (stamp_ns - unit.stamp_zero_ns) * _S_PER_NS, status)
-
-
-def _moving_average(unit: Unit, volts: float | None, amps: float | None) -> tuple[float | None, float | None]:
-    """Return the means of the last readings, at most the filter's count of them."""
-    window = unit.moving
-    window.append((volts, amps))
-    while len(window) > unit.settings.average_count:
-        window.popleft()
-    return _mean([pair[0] for pair in window]), _mean([pair[1] for pair in window])
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _display(unit: Unit, axis: SenseAxis, value: float | None, *, amps: bool) -> tuple[float, bool]:
-    """Return the number shown for a mean, and whether it is an overflow."""
-    if value is None:
-        return NOT_A_NUMBER, False
-    settings = unit.settings
-    if unit.noise:
-        sigma = (noise.current_sigma_a if amps else noise.voltage_sigma_v)(axis.range, settings.nplc)
-        if settings.average:
-            sigma /= settings.average_count**0.5
-        value += unit.rng.gauss(0.0, sigma)
-    if abs(value) > OVERFLOW_OF_RANGE * axis.range:
-        return OVERFLOW, True
-    step = (noise.CURRENT_RESOLUTION_A if amps else noise.VOLTAGE_RESOLUTION_V)[axis.range]
-    return noise.quantise(value, step), False
-
-
-def _status_word(settings: Settings, in_compliance: tuple[bool, bool], *, overflow: bool) -> int:
-    flags = (
-        (overflow, StatusWord.OVERFLOW),
-        (settings.average, StatusWord.FILTER),
-        (settings.front_terminals, StatusWord.FRONT),
-        (in_compliance[0], StatusWord.COMPLIANCE),
-        (in_compliance[1], StatusWord.RANGE_COMPLIANCE),
-        (Output.over_voltage(settings), StatusWord.OVP),
-        (Quantity.VOLT in settings.functions, StatusWord.V_MEASURE),
-        (Quantity.CURR in settings.functions, StatusWord.I_MEASURE),
-        (Quantity.RES in settings.functions, StatusWord.OHMS_MEASURE),
-        (settings.source is Quantity.VOLT, StatusWord.V_SOURCE),
-        (settings.source is Quantity.CURR, StatusWord.I_SOURCE),
-        (settings.remote_sense, StatusWord.REMOTE_SENSE),
-    )
-    return sum(bit.value for present, bit in flags if present)
-
-
-def _store(unit: Unit, reading: Reading) -> None:
-    if len(unit.readings) >= MAX_READINGS:
-        # Only an infinite arm count gets here; the store keeps the newest.
-        unit.readings.clear()
-    unit.readings.append(reading)
-    register = unit.status.measurement
-    compliant = bool(reading.stat & (StatusWord.COMPLIANCE | StatusWord.RANGE_COMPLIANCE))
-    if compliant and unit.queue_status_messages and not register.condition & MeasurementEvent.COMPLIANCE:
-        unit.status.push(ErrorCode.IN_COMPLIANCE)
-    condition = int(MeasurementEvent.COMPLIANCE) if compliant else 0
-    if reading.stat & StatusWord.OVERFLOW:
-        condition |= MeasurementEvent.READING_OVERFLOW
-    register.update(condition)
-    register.event |= MeasurementEvent.READING_AVAILABLE
+def _compliant(unit: Unit) -> bool:
+    unit.output.advance(unit.now_ns)
+    return any(unit.output.compliance(unit.settings))

@@ -1,16 +1,19 @@
-"""SENSe of the emulated 2400: functions, ranges, compliance, speed, filter."""
+"""SENSe of the emulated 2400: functions, ranges, compliance, speed, filter. The ohms function is in commands_ohms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from firmware_proto.keithley2400.status import OVERRANGE
-from firmware_proto.scpi import ParamKind, ScpiError, spellings
+from firmware_proto.scpi import ParamKind, ScpiError, format_nr3, spellings
 from firmware_proto.scpi.errors import INVALID_CHARACTER_DATA
+from hil.devices.keithley2400 import commands_ohms
 from hil.devices.keithley2400.entries import (
     MAX_LIST,
     Entries,
+    Entry,
     Params,
     boolean,
     choice,
@@ -19,82 +22,154 @@ from hil.devices.keithley2400.entries import (
     number,
     query,
 )
-from hil.devices.keithley2400.errors import SETTINGS_CONFLICT, RefusedError
+from hil.devices.keithley2400.errors import OUT_OF_RANGE, SETTINGS_CONFLICT, RefusedError
 from hil.devices.keithley2400.noise import NPLC_MAX, NPLC_MIN
-from hil.devices.keithley2400.settings import Quantity, SenseAxis, Settings
-from hil.devices.keithley2400.unit import Unit
+from hil.devices.keithley2400.settings import Quantity, SenseAxis, Settings, pick_range
+from hil.devices.keithley2400.unit import Cost, Unit
 
 MAX_AVERAGE: Final = 100
+MAX_HOLDOFF_S: Final = 999.9999
 _FUNCTIONS: Final = {"VOLTage": Quantity.VOLT, "CURRent": Quantity.CURR, "RESistance": Quantity.RES}
 _NAMES: Final = {Quantity.VOLT: '"VOLT:DC"', Quantity.CURR: '"CURR:DC"', Quantity.RES: '"RES"'}
 
 
-def _axis(
-    node: str, quantity: Quantity, pick: Callable[[Settings], SenseAxis], *, largest: float, reset: SenseAxis
-) -> Entries:
-    """Return range and compliance of one measurement; ``largest`` value in V or A."""
-    head = f"[:SENSe[1]]:{node}[:DC]"
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One of the two measurements, as its commands see it; ``largest`` value in V or A."""
 
-    def axis(unit: Unit) -> SenseAxis:
-        return pick(unit.settings)
+    node: str
+    quantity: Quantity
+    pick: Callable[[Settings], SenseAxis]
+    largest: float
 
-    def refuse_sourced(unit: Unit) -> None:
+    @property
+    def head(self) -> str:
+        return f"[:SENSe[1]]:{self.node}[:DC]"
+
+    @property
+    def reset(self) -> SenseAxis:
+        return self.pick(Settings())
+
+    def axis(self, unit: Unit) -> SenseAxis:
+        return self.pick(unit.settings)
+
+    def refuse_sourced(self, unit: Unit) -> None:
         # What is sourced is measured on the source range (User's Manual 18-62, note 1).
-        if unit.settings.source is quantity:
+        if unit.settings.source is self.quantity:
             raise RefusedError(SETTINGS_CONFLICT)
+        unit.settings.refuse_auto_ohms()
 
+    @staticmethod
     def changed(unit: Unit) -> None:
         unit.moving.clear()
         unit.apply()
 
-    def set_range(unit: Unit, value: float) -> None:
-        refuse_sourced(unit)
-        axis(unit).set_range(value)
-        changed(unit)
+    # Range
 
-    def set_auto(unit: Unit, on: bool) -> None:
+    def set_range(self, unit: Unit, value: float) -> None:
+        self.refuse_sourced(unit)
+        self.axis(unit).set_range(value)
+        self.changed(unit)
+
+    def set_auto(self, unit: Unit, on: bool) -> None:
         if on:
-            refuse_sourced(unit)
-        axis(unit).auto_range = on
-        changed(unit)
+            self.refuse_sourced(unit)
+        self.axis(unit).auto_range = on
+        self.changed(unit)
 
-    def set_protection(unit: Unit, value: float) -> None:
-        axis(unit).set_protection(value)
-        changed(unit)
-
-    def neighbour(step: int) -> Callable[[Unit], float]:
+    def neighbour(self, step: int) -> Callable[[Unit], float]:
         def value(unit: Unit) -> float:
-            ranges = axis(unit).ranges
-            index = ranges.index(axis(unit).range) + step
+            ranges = self.axis(unit).ranges
+            index = ranges.index(self.axis(unit).range) + step
             return ranges[max(0, min(len(ranges) - 1, index))]
 
         return value
 
-    def tripped(unit: Unit) -> str:
+    # Compliance
+
+    def set_protection(self, unit: Unit, value: float) -> None:
+        unit.settings.refuse_auto_ohms()
+        own = self.axis(unit)
+        before = own.protection, own.range
+        own.set_protection(value)
+        try:
+            unit.settings.refuse_power()
+        except RefusedError:
+            own.protection, own.range = before
+            raise
+        self.changed(unit)
+
+    def set_synchronised(self, unit: Unit, on: bool) -> None:
+        self.axis(unit).synchronised = on
+
+    def tripped(self, unit: Unit) -> str:
         unit.output.advance(unit.now_ns)
         real, _ = unit.output.compliance(unit.settings)
-        return "1" if real and unit.settings.source is not quantity else "0"
+        return "1" if real and unit.settings.source is not self.quantity else "0"
 
+    # Limits of autorange
+
+    def set_lower(self, unit: Unit, value: float) -> None:
+        nominal = pick_range(self.axis(unit).ranges, value)
+        if nominal > self.axis(unit).widest:
+            raise RefusedError(OUT_OF_RANGE)
+        self.axis(unit).lower = nominal
+
+    def lower(self, unit: Unit) -> float:
+        return max(self.axis(unit).lower, self.axis(unit).ranges[0]) * OVERRANGE
+
+    def compliance_range(self, unit: Unit) -> str:
+        return format_nr3(self.axis(unit).widest * OVERRANGE)
+
+    def set_holdoff(self, unit: Unit, on: bool) -> None:
+        self.axis(unit).holdoff = on
+
+    def set_holdoff_delay(self, unit: Unit, delay_s: float) -> None:
+        self.axis(unit).holdoff_s = delay_s
+
+
+def _axis(measured: _Measured) -> Entries:
+    """Return range and compliance of one measurement."""
+    head, axis, reset, largest = measured.head, measured.axis, measured.reset, measured.largest
     return [
         *number(
             f"{head}:RANGe[:UPPer]",
-            lambda unit: axis(unit).range * OVERRANGE,
-            set_range,
+            lambda unit: unit.settings.measure_range(measured.quantity) * OVERRANGE,
+            measured.set_range,
             low=-largest,
             high=largest,
             default=reset.range * OVERRANGE,
-            extra={"UP": neighbour(1), "DOWN": neighbour(-1)},
+            extra={"UP": measured.neighbour(1), "DOWN": measured.neighbour(-1)},
         ),
-        *boolean(f"{head}:RANGe:AUTO", lambda unit: axis(unit).auto_range, set_auto),
+        *boolean(f"{head}:RANGe:AUTO", lambda unit: axis(unit).auto_range, measured.set_auto),
         *number(
             f"{head}:PROTection[:LEVel]",
             lambda unit: axis(unit).protection,
-            set_protection,
+            measured.set_protection,
             low=-largest,
             high=largest,
             default=reset.protection,
         ),
-        *query(f"{head}:PROTection:TRIPped", tripped),
+        *query(f"{head}:PROTection:TRIPped", measured.tripped),
+        *boolean(f"{head}:PROTection:RSYNchronize", lambda unit: axis(unit).synchronised, measured.set_synchronised),
+        *query(f"{head}:RANGe:AUTO:ULIMit", measured.compliance_range),
+        *number(
+            f"{head}:RANGe:AUTO:LLIMit",
+            measured.lower,
+            measured.set_lower,
+            low=-largest,
+            high=largest,
+            default=reset.ranges[0] * OVERRANGE,
+        ),
+        *boolean(f"{head}:RANGe:HOLDoff", lambda unit: axis(unit).holdoff, measured.set_holdoff),
+        *number(
+            f"{head}:RANGe:HOLDoff:DELay",
+            lambda unit: axis(unit).holdoff_s,
+            measured.set_holdoff_delay,
+            low=0.0,
+            high=MAX_HOLDOFF_S,
+            default=0.0,
+        ),
         *_nplc(head),
     ]
 
@@ -121,34 +196,73 @@ def _function_of(params: Params) -> frozenset[Quantity]:
     return frozenset(chosen)
 
 
+def listed_functions(unit: Unit) -> str:
+    """Return the functions that are on, as ``:SENS:FUNC?`` and ``:CONF?`` send them."""
+    return _listed(unit.settings.functions)
+
+
+def _listed(functions: frozenset[Quantity]) -> str:
+    return ",".join(text for quantity, text in _NAMES.items() if quantity in functions) or '""'
+
+
+def _choose_functions(unit: Unit, functions: frozenset[Quantity]) -> None:
+    """Measure these; the ohms function may take the source over."""
+    settings = unit.settings
+    before = settings.auto_ohms
+    settings.functions = functions
+    unit.moving.clear()
+    if settings.auto_ohms and not before:
+        commands_ohms.enter_ohms(unit)
+    elif before and not settings.auto_ohms:
+        commands_ohms.leave_ohms(unit)
+
+
+def _enable(unit: Unit, params: Params) -> None:
+    chosen, settings = _function_of(params), unit.settings
+    if not settings.concurrent and len(chosen) > 1:
+        raise RefusedError(SETTINGS_CONFLICT)
+    _choose_functions(unit, chosen | settings.functions if settings.concurrent else chosen)
+
+
+def _enable_all(unit: Unit, _params: Params) -> None:
+    if not unit.settings.concurrent:
+        raise RefusedError(SETTINGS_CONFLICT)
+    _choose_functions(unit, frozenset(Quantity))
+
+
+def _disable(unit: Unit, params: Params) -> None:
+    _choose_functions(unit, unit.settings.functions - _function_of(params))
+
+
+def _disable_all(unit: Unit, _params: Params) -> None:
+    _choose_functions(unit, frozenset())
+
+
+def _set_concurrent(unit: Unit, on: bool) -> None:
+    settings = unit.settings
+    settings.concurrent = on
+    if not on and len(settings.functions) > 1:
+        settings.functions = frozenset({min(settings.functions, key=list(_NAMES).index)})
+        unit.moving.clear()
+
+
+def _function_state(unit: Unit, params: Params) -> str:
+    return "1" if _function_of(params) <= unit.settings.functions else "0"
+
+
 def _functions() -> Entries:
-    def enable(unit: Unit, params: Params) -> None:
-        chosen, settings = _function_of(params), unit.settings
-        if not settings.concurrent and len(chosen) > 1:
-            raise RefusedError(SETTINGS_CONFLICT)
-        settings.functions = chosen | settings.functions if settings.concurrent else chosen
-        unit.moving.clear()
-
-    def disable(unit: Unit, params: Params) -> None:
-        unit.settings.functions -= _function_of(params)
-        unit.moving.clear()
-
-    def set_concurrent(unit: Unit, on: bool) -> None:
-        settings = unit.settings
-        settings.concurrent = on
-        if not on and len(settings.functions) > 1:
-            settings.functions = frozenset({min(settings.functions, key=list(_NAMES).index)})
-            unit.moving.clear()
-
-    def listed(unit: Unit) -> str:
-        return ",".join(text for quantity, text in _NAMES.items() if quantity in unit.settings.functions) or '""'
-
     head = "[:SENSe[1]]:FUNCtion"
     return [
-        *command(f"{head}[:ON]", enable, least=1, most=MAX_LIST),
-        *query(f"{head}[:ON]", listed),
-        *command(f"{head}:OFF", disable, least=1, most=MAX_LIST),
-        *boolean(f"{head}:CONCurrent", lambda unit: unit.settings.concurrent, set_concurrent),
+        *command(f"{head}[:ON]", _enable, least=1, most=MAX_LIST),
+        *query(f"{head}[:ON]", listed_functions),
+        *command(f"{head}[:ON]:ALL", _enable_all),
+        *query(f"{head}[:ON]:COUNt", lambda unit: str(len(unit.settings.functions))),
+        *command(f"{head}:OFF", _disable, least=1, most=MAX_LIST),
+        *query(f"{head}:OFF", lambda unit: _listed(frozenset(Quantity) - unit.settings.functions)),
+        *command(f"{head}:OFF:ALL", _disable_all),
+        *query(f"{head}:OFF:COUNt", lambda unit: str(len(Quantity) - len(unit.settings.functions))),
+        (f"{head}:STATe?", Entry(_function_state, None, Cost.QUERY, 1, 1)),
+        *boolean(f"{head}:CONCurrent", lambda unit: unit.settings.concurrent, _set_concurrent),
     ]
 
 
@@ -181,12 +295,12 @@ def _filter() -> Entries:
 
 
 def entries() -> Entries:
-    """Return everything of this module for the command table."""
-    fresh = Settings()
+    """Return everything of this module, and of the ohms function, for the command table."""
     return [
-        *_axis("VOLTage", Quantity.VOLT, lambda settings: settings.volt_sense, largest=210.0, reset=fresh.volt_sense),
-        *_axis("CURRent", Quantity.CURR, lambda settings: settings.curr_sense, largest=1.05, reset=fresh.curr_sense),
-        *_nplc("[:SENSe[1]]:RESistance"),
+        *_axis(_Measured("VOLTage", Quantity.VOLT, lambda settings: settings.volt_sense, 210.0)),
+        *_axis(_Measured("CURRent", Quantity.CURR, lambda settings: settings.curr_sense, 1.05)),
+        *commands_ohms.entries(),
+        *_nplc(commands_ohms.HEAD),
         *_functions(),
         *_filter(),
     ]

@@ -1,104 +1,23 @@
-"""Common commands, SYSTem, STATus, FORMat, DISPlay, ROUTe and OUTPut of the emulated 2400."""
+"""SYSTem and FORMat of the emulated 2400 (User's Manual 18-52 to 18-55, 18-103 to 18-113)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from typing import Final
 
-from firmware_proto.keithley2400.status import ELEMENT_ORDER, OutputOff
-from firmware_proto.scpi import parse_bool, parse_choice, parse_integer
+from firmware_proto.keithley2400.status import ELEMENT_ORDER
+from firmware_proto.scpi import format_nr3, parse_bool, parse_choice, parse_number
+from hil.devices.keithley2400 import errors
 from hil.devices.keithley2400.acquisition import aperture_ns
 from hil.devices.keithley2400.entries import MAX_LIST, Entries, Entry, Params, boolean, choice, command, query
-from hil.devices.keithley2400.errors import ASCII_ONLY, RefusedError
-from hil.devices.keithley2400.status import Register, StandardEvent
-from hil.devices.keithley2400.timing import nanoseconds
+from hil.devices.keithley2400.errors import ASCII_ONLY, HARDWARE_MISSING, RefusedError
+from hil.devices.keithley2400.status import number
 from hil.devices.keithley2400.unit import Cost, Unit
 
-FIRMWARE: Final = "C31   May 28 2010 10:34:39/A02  /R/J"
-"""As a real unit sends it (pymeasure#954)."""
 _ELEMENTS: Final = {"VOLTage": "VOLT", "CURRent": "CURR", "RESistance": "RES", "TIME": "TIME", "STATus": "STAT"}
-_OFF_MODES: Final = {
-    "NORMal": OutputOff.NORMAL,
-    "ZERO": OutputOff.ZERO,
-    "HIMPedance": OutputOff.HIGH_IMPEDANCE,
-    "GUARd": OutputOff.GUARD,
-}
-
-
-def _enable(pattern: str, get: Callable[[Unit], int], put: Callable[[Unit, int], None], top: int) -> Entries:
-    def set_it(unit: Unit, params: Params) -> None:
-        put(unit, parse_integer(params[0], 0, top))
-
-    return command(pattern, set_it, least=1) + query(pattern, lambda unit: str(get(unit)))
-
-
-def _common() -> Entries:
-    def clear(unit: Unit, _params: Params) -> None:
-        unit.status.clear()
-
-    def reset(unit: Unit, _params: Params) -> None:
-        unit.reset()
-
-    def complete(unit: Unit, _params: Params) -> None:
-        # Commands run one after another, so whatever came before is complete.
-        unit.status.standard_event |= StandardEvent.OPERATION_COMPLETE
-
-    def wait(_unit: Unit, _params: Params) -> None:
-        """Nothing is ever pending when this is reached."""
-
-    def set_event(unit: Unit, value: int) -> None:
-        unit.status.standard_enable = value
-
-    def set_service(unit: Unit, value: int) -> None:
-        # Bit 6 is the summary of the others and cannot be enabled.
-        unit.status.service_enable = value & ~(1 << 6)
-
-    def identity(unit: Unit) -> str:
-        return f"KEITHLEY INSTRUMENTS INC.,MODEL 2400,{unit.serial_number},{FIRMWARE}"
-
-    return [
-        *command("*CLS", clear),
-        *command("*RST", reset),
-        *command("*OPC", complete),
-        *command("*WAI", wait),
-        *command(":ABORt", wait),
-        *query("*OPC", lambda _unit: "1"),
-        *query("*IDN", identity),
-        *query("*OPT", lambda _unit: "0"),
-        *query("*TST", lambda _unit: "0"),
-        *query("*STB", lambda unit: str(unit.status.byte)),
-        *query("*ESR", lambda unit: str(unit.status.take_standard_event())),
-        *_enable("*ESE", lambda unit: unit.status.standard_enable, set_event, 255),
-        *_enable("*SRE", lambda unit: unit.status.service_enable, set_service, 255),
-    ]
-
-
-def _register(node: str, pick: Callable[[Unit], Register]) -> Entries:
-    def set_enable(unit: Unit, value: int) -> None:
-        pick(unit).enable = value
-
-    return [
-        *query(f":STATus:{node}[:EVENt]", lambda unit: str(pick(unit).take_event())),
-        *query(f":STATus:{node}:CONDition", lambda unit: str(pick(unit).condition)),
-        *_enable(f":STATus:{node}:ENABle", lambda unit: pick(unit).enable, set_enable, 65535),
-    ]
-
-
-def _status() -> Entries:
-    def clear_queue(unit: Unit, _params: Params) -> None:
-        unit.status.clear_queue()
-
-    def preset(unit: Unit, _params: Params) -> None:
-        unit.status.preset()
-
-    return [
-        *_register("MEASurement", lambda unit: unit.status.measurement),
-        *_register("OPERation", lambda unit: unit.status.operation),
-        *_register("QUEStionable", lambda unit: unit.status.questionable),
-        *query(":STATus:QUEue[:NEXT]", lambda unit: unit.status.pop()),
-        *command(":STATus:QUEue:CLEar", clear_queue),
-        *command(":STATus:PRESet", preset),
-    ]
+_SETUPS: Final = {"RST": "RST", "PRESet": "PRES", **{f"SAV{n}": f"SAV{n}" for n in range(5)}}
+_S_PER_NS: Final = 1e-9
+_MAX_CACHED: Final = 10
 
 
 def _set_autozero(unit: Unit, params: Params) -> Generator[int, None, str | None]:
@@ -111,10 +30,67 @@ def _set_autozero(unit: Unit, params: Params) -> Generator[int, None, str | None
     return None
 
 
-def _system() -> Entries:
-    def beep(_unit: Unit, _params: Params) -> None:
-        """Nobody hears it."""
+def _nothing(_unit: Unit, _params: Params) -> None:
+    """Nobody hears or sees it."""
 
+
+def _error_queue() -> Entries:
+    def drain(take: Callable[[Unit], str], empty: str) -> Callable[[Unit], str]:
+        def reply(unit: Unit) -> str:
+            found = [take(unit) for _ in unit.status.queued]
+            return ",".join(found) or empty
+
+        return reply
+
+    def code(unit: Unit) -> str:
+        return number(unit.status.pop_code())
+
+    none = f'0,"{errors.TEXTS[0]}"'
+    return [
+        *query(":SYSTem:ERRor[:NEXT]", lambda unit: unit.status.pop()),
+        *query(":SYSTem:ERRor:ALL", drain(lambda unit: unit.status.pop(), none)),
+        *query(":SYSTem:ERRor:COUNt", lambda unit: str(len(unit.status.queued))),
+        *query(":SYSTem:ERRor:CODE[:NEXT]", code),
+        *query(":SYSTem:ERRor:CODE:ALL", drain(code, "0")),
+        *command(":SYSTem:CLEar", lambda unit, _params: unit.status.clear_queue()),
+    ]
+
+
+def _mains() -> Entries:
+    def set_frequency(unit: Unit, frequency_hz: float) -> None:
+        unit.line_freq_hz, unit.panel.line_freq_auto = frequency_hz, False
+
+    def set_auto(unit: Unit, on: bool) -> None:
+        unit.panel.line_freq_auto = on
+        if on:
+            unit.line_freq_hz = unit.mains_hz
+
+    def frequency(unit: Unit) -> str:
+        # 400 Hz counts as 50 Hz: the unit tells only the two.
+        return "60" if 55.0 <= unit.line_freq_hz <= 70.0 else "50"
+
+    return [
+        *choice_of_numbers(":SYSTem:LFRequency", (50.0, 60.0), frequency, set_frequency),
+        *boolean(":SYSTem:LFRequency:AUTO", lambda unit: unit.panel.line_freq_auto, set_auto),
+    ]
+
+
+def choice_of_numbers(
+    pattern: str, values: tuple[float, ...], get: Callable[[Unit], str], put: Callable[[Unit, float], None]
+) -> Entries:
+    """Return the command and the query of one number out of ``values``; -224 refuses others."""
+    words = {value: value for value in values}
+
+    def set_it(unit: Unit, params: Params) -> None:
+        value = words.get(parse_number(params[0]))
+        if value is None:
+            raise RefusedError(errors.ILLEGAL_VALUE)
+        put(unit, value)
+
+    return command(pattern, set_it, least=1) + query(pattern, get)
+
+
+def _remote() -> Entries:
     def set_beeper(unit: Unit, on: bool) -> None:
         unit.panel.beeper = on
 
@@ -122,33 +98,99 @@ def _system() -> Entries:
         unit.panel.locked = on
 
     def to_local(unit: Unit, _params: Params) -> None:
-        unit.panel.locked = False
+        # The lock stays as it is set; it has no effect until the next message (18-112).
+        unit.to_local()
 
+    def set_holdoff(_unit: Unit, _on: bool) -> None:
+        """The GPIB's business."""
+
+    return [
+        *boolean(":SYSTem:BEEPer:STATe", lambda unit: unit.panel.beeper, set_beeper),
+        *command(":SYSTem:BEEPer[:IMMediate]", _nothing, least=2),
+        *boolean(":SYSTem:RWLock", lambda unit: unit.panel.locked, set_lock),
+        *command(":SYSTem:LOCal", to_local),
+        *command(":SYSTem:REMote", _nothing),
+        *query(":SYSTem:MEP[:STATe]", lambda _unit: "1"),
+        *boolean(":SYSTem:MEP:HOLDoff", lambda _unit: False, set_holdoff),
+    ]
+
+
+def _connections() -> Entries:
     def set_sense(unit: Unit, on: bool) -> None:
-        unit.settings.remote_sense = on
+        # Changing sense or guard switches the output off.
+        if on != unit.settings.remote_sense:
+            unit.settings.remote_sense = on
+            unit.switch_output(on=False)
+
+    def set_guard(unit: Unit, ohms: bool) -> None:
+        if ohms != unit.settings.guard_ohms:
+            unit.settings.guard_ohms = ohms
+            unit.switch_output(on=False)
+
+    def guard(unit: Unit) -> str:
+        return "OHMS" if unit.settings.guard_ohms else "CABL"
+
+    def set_contact_check(_unit: Unit, on: bool) -> None:
+        # *OPT? says that the option is not there.
+        if on:
+            raise RefusedError(HARDWARE_MISSING)
+
+    return [
+        *boolean(":SYSTem:RSENse", lambda unit: unit.settings.remote_sense, set_sense),
+        *choice(":SYSTem:GUARd", {"OHMS": True, "CABLe": False}, guard, set_guard),
+        *boolean(":SYSTem:CCHeck", lambda _unit: False, set_contact_check),
+    ]
+
+
+def _setups_and_time() -> Entries:
+    def set_setup(unit: Unit, name: str) -> None:
+        unit.panel.power_on_setup = name
 
     def reset_stamp(unit: Unit, _params: Params) -> None:
         unit.stamp_zero_ns = unit.now_ns
 
-    def set_display(unit: Unit, on: bool) -> None:
-        unit.panel.display = on
+    def stamp(unit: Unit) -> str:
+        return format_nr3((unit.now_ns - unit.stamp_zero_ns) * _S_PER_NS)
 
-    autozero = ":SYSTem:AZERo[:STATe]"
+    def set_auto_stamp(unit: Unit, on: bool) -> None:
+        unit.settings.stamp_auto_reset = on
+
     return [
-        *query(":SYSTem:ERRor[:NEXT]", lambda unit: unit.status.pop()),
-        *command(":SYSTem:CLEar", lambda unit, _params: unit.status.clear_queue()),
         *query(":SYSTem:VERSion", lambda _unit: "1996.0"),
         *command(":SYSTem:PRESet", lambda unit, _params: unit.reset()),
-        *boolean(":SYSTem:BEEPer:STATe", lambda unit: unit.panel.beeper, set_beeper),
-        *command(":SYSTem:BEEPer[:IMMediate]", beep, least=2),
-        (autozero, Entry(None, _set_autozero, Cost.SET, 1, 1)),
-        *query(autozero, lambda unit: "1" if unit.settings.autozero else "0"),
-        *boolean(":SYSTem:RSENse", lambda unit: unit.settings.remote_sense, set_sense),
-        *boolean(":SYSTem:RWLock", lambda unit: unit.panel.locked, set_lock),
-        *command(":SYSTem:LOCal", to_local),
-        *command(":SYSTem:REMote", beep),
+        *choice(":SYSTem:POSetup", _SETUPS, lambda unit: unit.panel.power_on_setup, set_setup),
+        *query(":SYSTem:TIME", stamp),
         *command(":SYSTem:TIME:RESet", reset_stamp),
-        *boolean(":DISPlay:ENABle", lambda unit: unit.panel.display, set_display),
+        *boolean(":SYSTem:TIME:RESet:AUTO", lambda unit: unit.settings.stamp_auto_reset, set_auto_stamp),
+    ]
+
+
+def _autozero() -> Entries:
+    def set_caching(unit: Unit, on: bool) -> None:
+        unit.panel.autozero_cache = [] if on else None
+
+    def clear_cache(unit: Unit, _params: Params) -> None:
+        if unit.panel.autozero_cache is not None:
+            unit.panel.autozero_cache = []
+
+    def refresh(unit: Unit, _params: Params) -> Generator[int, None, str | None]:
+        cache = unit.panel.autozero_cache
+        if cache is not None:
+            yield 2 * aperture_ns(unit)
+            cache[:] = [*(nplc for nplc in cache if nplc != unit.settings.nplc), unit.settings.nplc][-_MAX_CACHED:]
+        return None
+
+    def cached(unit: Unit) -> str:
+        return ",".join(format_nr3(nplc) for nplc in unit.panel.autozero_cache or ()) or "0"
+
+    state, cache = ":SYSTem:AZERo[:STATe]", ":SYSTem:AZERo:CACHing"
+    return [
+        (state, Entry(None, _set_autozero, Cost.SET, 1, 1)),
+        *query(state, lambda unit: "1" if unit.settings.autozero else "0"),
+        *boolean(f"{cache}[:STATe]", lambda unit: unit.panel.autozero_cache is not None, set_caching),
+        (f"{cache}:REFResh", Entry(None, refresh, Cost.SET)),
+        *command(f"{cache}:RESet", clear_cache),
+        *query(f"{cache}:NPLCycles", cached),
     ]
 
 
@@ -163,46 +205,26 @@ def _format() -> Entries:
         if not parse_choice(params[0], {"ASCii": True, "REAL": False, "SREal": False}):
             raise RefusedError(ASCII_ONLY)
 
+    def set_order(_unit: Unit, _swapped: bool) -> None:
+        """Of binary data, which RS-232 does not carry."""
+
     return [
         *command(":FORMat:ELEMents[:SENSe[1]]", set_elements, least=1, most=MAX_LIST),
         *query(":FORMat:ELEMents[:SENSe[1]]", elements),
         *command(":FORMat[:DATA]", set_data, least=1, most=2),
         *query(":FORMat[:DATA]", lambda _unit: "ASC"),
-    ]
-
-
-def _switch(unit: Unit, params: Params) -> Generator[int, None, str | None]:
-    on = parse_bool(params[0])
-    settle = on and unit.output.relay_open and unit.settings.output_off is OutputOff.HIGH_IMPEDANCE
-    unit.switch_output(on=on)
-    if settle:
-        yield nanoseconds(unit.timing.relay_settle_s)
-    return None
-
-
-def _output() -> Entries:
-    def set_mode(unit: Unit, mode: OutputOff) -> None:
-        unit.settings.output_off = mode
-        unit.apply()
-
-    def set_terminals(unit: Unit, front: bool) -> None:
-        if front != unit.settings.front_terminals:
-            # A unit never switches its terminals hot.
-            unit.settings.front_terminals = front
-            unit.switch_output(on=False)
-
-    def terminals(unit: Unit) -> str:
-        return "FRON" if unit.settings.front_terminals else "REAR"
-
-    state = ":OUTPut[1][:STATe]"
-    return [
-        (state, Entry(None, _switch, Cost.OUTPUT, 1, 1)),
-        *query(state, lambda unit: "1" if unit.output.on else "0"),
-        *choice(":OUTPut[1]:SMODe", _OFF_MODES, lambda unit: unit.settings.output_off.value, set_mode),
-        *choice(":ROUTe:TERMinals", {"FRONt": True, "REAR": False}, terminals, set_terminals),
+        *choice(":FORMat:BORDer", {"NORMal": False, "SWAPped": True}, lambda _unit: "NORM", set_order),
     ]
 
 
 def entries() -> Entries:
     """Return everything of this module for the command table."""
-    return [*_common(), *_status(), *_system(), *_format(), *_output()]
+    return [
+        *_error_queue(),
+        *_mains(),
+        *_remote(),
+        *_connections(),
+        *_setups_and_time(),
+        *_autozero(),
+        *_format(),
+    ]

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hil.devices.keithley2400.emulator import Keithley2400
+from hil.devices.keithley2400.emulator import FIRMWARE, Keithley2400
+from hil.devices.keithley2400.flow import Flow
+from hil.devices.keithley2400.interlock import Rearm
+from hil.devices.keithley2400.profile import ConverterErrors
 from hil.devices.keithley2400.timing import Timing
 
 
@@ -115,6 +118,11 @@ class Desk:
         input_buffer: int = 1024,
         terminator: bytes = b"\r",
         queue_status_messages: bool = False,
+        flow: Flow = Flow.NONE,
+        firmware: str = FIRMWARE,
+        oe_rearm: Rearm = Rearm.KEY,
+        converter: ConverterErrors | None = None,
+        calibration_lost: bool = False,
     ) -> None:
         """Switch the unit on at ``start_ns``; the rest as for :class:`Keithley2400`, here without noise by default."""
         self.load = DeskLoad(r_ohm)
@@ -129,6 +137,12 @@ class Desk:
             input_buffer=input_buffer,
             terminator=terminator,
             queue_status_messages=queue_status_messages,
+            flow=flow,
+            baud=0,
+            firmware=firmware,
+            oe_rearm=oe_rearm,
+            converter=converter,
+            calibration_lost=calibration_lost,
         )
         self.unit.attach(self.wire)
         self.t_ns = start_ns

@@ -125,3 +125,34 @@ def choice(
         put(unit, parse_choice(params[0], choices))
 
     return command(pattern, set_it, least=1) + query(pattern, get)
+
+
+def boolean_words(
+    pattern: str, words: tuple[str, str], get: Callable[[Unit], bool], put: Callable[[Unit, bool], None]
+) -> Entries:
+    """Return the command and the query of a setting with two words, that of False first; replies are short forms."""
+    shorts = tuple("".join(letter for letter in word if not letter.islower()) for word in words)
+    choices = {words[0]: False, words[1]: True}
+    return choice(pattern, choices, lambda unit: shorts[get(unit)], put)
+
+
+_PATTERN_FORMATS: Final[dict[str, Callable[[int], str]]] = {
+    "ASC": str,
+    "HEX": lambda value: f"#H{value:X}",
+    "OCT": lambda value: f"#Q{value:o}",
+    "BIN": lambda value: f"#B{value:b}",
+}
+
+
+def format_pattern(unit: Unit, value: int) -> str:
+    """Return a pattern of the digital output as ``:FORM:SOUR2`` selects (User's Manual 18-53)."""
+    return _PATTERN_FORMATS[unit.settings.pattern_format](value)
+
+
+def pattern_setting(pattern: str, get: Callable[[Unit], int], put: Callable[[Unit, int], None]) -> Entries:
+    """Return the command and the query of a pattern for the digital output; -222 above what its lines can show."""
+
+    def set_it(unit: Unit, params: Params) -> None:
+        put(unit, parse_integer(params[0], 0, unit.settings.digital.mask))
+
+    return command(pattern, set_it, least=1) + query(pattern, lambda unit: format_pattern(unit, get(unit)))

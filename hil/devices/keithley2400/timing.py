@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Final, Self
 
-_LONGEST_S = 60.0
+LONGEST_S = 60.0
+
+NEVER_NS: Final = 1 << 62
+"""The duration of waiting for something that may never come, in ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ class Timing:
         """Check every field."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and 0.0 <= value <= _LONGEST_S):
-                raise ValueError(f"Timing.{field.name} must be 0..{_LONGEST_S:g} s, not {value!r}")
+            if not (math.isfinite(value) and 0.0 <= value <= LONGEST_S):
+                raise ValueError(f"Timing.{field.name} must be 0..{LONGEST_S:g} s, not {value!r}")
 
     @classmethod
     def zero(cls) -> Self:
