@@ -10,6 +10,9 @@ import pytest
 
 from hil.broker import mosquitto_path
 
+# The rig fixture, loaded here whether or not the installed package has its entry point; pytester tests it.
+pytest_plugins = ["hil.pytest_plugin", "pytester"]
+
 SERVICES: dict[str, Callable[[], object]] = {"mosquitto": mosquitto_path}
 
 
@@ -30,12 +33,17 @@ def pytest_sessionstart() -> None:
             raise pytest.UsageError(f"TIPGUARD_REQUIRE: {name} is not installed on this host")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what needs a bench; mark as long what runs more rounds with TIPGUARD_LONG=1."""
-    no_bench = pytest.mark.skip(reason="needs a real instrument: TIPGUARD_HARDWARE=1")
+    no_bench = pytest.mark.skip(reason="needs a real instrument: --rig FILE -m hardware")
     for item in items:
-        if item.get_closest_marker("hardware") and os.environ.get("TIPGUARD_HARDWARE") != "1":
+        if item.get_closest_marker("hardware") and config.getoption("tipguard_rig") is None:
             item.add_marker(no_bench)
+        # Starting and landing on that bench takes seconds more; both are tested without the rig fixture, too.
+        if item.name.endswith("[emulated-stage]"):
+            item.add_marker("long")
+            if os.environ.get("TIPGUARD_LONG") != "1":
+                item.add_marker(pytest.mark.skip(reason="the bench with a stage: TIPGUARD_LONG=1"))
         # By convention a module that reads TIPGUARD_LONG calls what it read LONG.
         if hasattr(getattr(item, "module", None), "LONG"):
             item.add_marker("long")

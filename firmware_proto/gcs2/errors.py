@@ -31,12 +31,14 @@ class ErrorCode(enum.IntEnum):
     BAD_NUMBER = 25
     MISSING_PARAMETER = 26
     UNKNOWN_PARAMETER = 54
+    INVALID_PASSWORD = 56
     PROTECTED = 60
     AUTOZERO_RUNNING = 61
     INIT_RUNNING = 63
     VOLTAGE_LIMITS = 66
     ANALOG_INPUT_ACTIVE = 72
     WAVE_GENERATOR_ACTIVE = 73
+    OPEN_LOOP_WITH_SERVO_ON = 79
 
 
 MOTION_ERRORS_FROM: Final = 1024
@@ -59,12 +61,14 @@ _TEXTS: Final[dict[int, str]] = {
     ErrorCode.BAD_NUMBER: "not a number",
     ErrorCode.MISSING_PARAMETER: "parameter missing",
     ErrorCode.UNKNOWN_PARAMETER: "unknown parameter",
+    ErrorCode.INVALID_PASSWORD: "not the password",
     ErrorCode.PROTECTED: "protected by a password",
     ErrorCode.AUTOZERO_RUNNING: "autozero is running",
     ErrorCode.INIT_RUNNING: "initialisation is running",
     ErrorCode.VOLTAGE_LIMITS: "voltage outside its limits",
     ErrorCode.ANALOG_INPUT_ACTIVE: "an analog input controls the axis",
     ErrorCode.WAVE_GENERATOR_ACTIVE: "the wave generator controls the axis",
+    ErrorCode.OPEN_LOOP_WITH_SERVO_ON: "an open-loop value while the servo is on",
 }
 
 

@@ -17,7 +17,7 @@ MAX_LINE: Final = 256
 MAX_NUMBER: Final = 40
 OVERLONG_HEAD: Final = 200
 
-_CONTROL: Final = re.compile(rb"([\x00-\x08\x0b\x0c\x0e-\x1f])")
+_CONTROL: Final = re.compile(rb"([\x00-\x09\x0b\x0c\x0e-\x1f])")
 _DECIMAL: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -48,7 +48,8 @@ Event = Single | Line | Overlong
 class RequestSplitter:
     """Cut a byte stream into single bytes and lines. Bounded by ``max_line``; any chunking gives the same events.
 
-    A control byte acts where it stands and leaves the line around it alone; CR counts as a space. Empty lines vanish.
+    A control byte acts where it stands and leaves the line around it alone, the tab, which is #9, among them; CR counts
+    as a space. Empty lines vanish.
     """
 
     __slots__ = ("_held", "_max_line", "_skipping")
@@ -102,7 +103,7 @@ class Request:
 
 def parse_request(line: bytes) -> Request | None:
     """Take a command line apart; None if it is blank. Raises GcsError 1 for bytes that no command has."""
-    text = line.decode("latin-1").replace("\r", " ").replace("\t", " ")
+    text = line.decode("latin-1").replace("\r", " ")
     if not text.isascii() or not text.isprintable():
         raise GcsError(ErrorCode.SYNTAX, "only printable ASCII makes a command", data=line)
     words = text.split()

@@ -1,10 +1,12 @@
 """A whole rig as processes in a folder of its own: what the demo, the kill rounds and the scenarios work on.
 
-``child`` one process, ``waiting`` how to wait and to be interrupted, ``spec`` and ``stage_spec`` what a rig is, ``rig``
-the rig, ``ending`` the proof that its output is off. What is started here is ended here, by process id.
+``child`` one process, ``waiting`` how to wait and to be interrupted, ``spec`` and ``stage_spec`` what a rig is,
+``controlled`` a controller over any configuration, ``rig`` one with emulated instruments, ``ending`` the proof that its
+output is off. What is started here is ended here, by process id.
 """
 
 from hil.processes.child import Child, ChildDiedError, Children
+from hil.processes.controlled import ControlledRig
 from hil.processes.ending import Ending
 from hil.processes.rig import BenchRig
 from hil.processes.spec import RigSpec
@@ -16,6 +18,7 @@ __all__ = [
     "Child",
     "ChildDiedError",
     "Children",
+    "ControlledRig",
     "Ending",
     "Interruption",
     "RigSpec",

@@ -46,6 +46,8 @@ class RigSpec:
     config_text: Callable[[str], str] = _as_it_is
     pin_to: int | None = None
     pin_smu_to: int | None = None
+    smu_words: tuple[str, ...] = ()
+    """More words for the emulator's command line, such as ("--faults", "plan.toml")."""
 
     def __post_init__(self) -> None:
         """Refuse two samples at one pair of terminals."""
@@ -95,7 +97,7 @@ def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
             seed=spec.seed,
             truth=truth,
         )
-        return [*begin, "rig", *options.words()]
+        return [*begin, "rig", *options.words(), *spec.smu_words]
     values = {
         "--link": link,
         "--baud": spec.baud,
@@ -108,7 +110,7 @@ def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
         "--twin": spec.twin,
     }
     words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
-    return [*begin, "smu", *words, *(["--transients"] if spec.transients else [])]
+    return [*begin, "smu", *words, *(["--transients"] if spec.transients else []), *spec.smu_words]
 
 
 def pinned(core: int | None) -> list[str]:

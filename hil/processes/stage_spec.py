@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from edge.command_map import DRIVER, load_command_map
 from edge.config import with_stage
 from edge.errors import ConfigError
 from hil.bench_rig import RigOptions, sample_parameters
@@ -43,6 +44,8 @@ class StageSpec:
     bridged_um: tuple[BoxUm, ...] = ()
     open_tip: bool = False
     settings: Mapping[str, float | str | bool] = field(default_factory=dict)
+    command_map: Path | None = None
+    """Both ends speak this map, by its absolute path, and not GCS 2.0."""
 
     def options(self, smu_link: Path, stage_link: Path) -> RigOptions:
         """Return the part of the command line that is about stage and sample."""
@@ -65,6 +68,7 @@ class StageSpec:
             stuck_on=tuple(_joined(box) for box in self.stuck_on_um),
             bridged=tuple(_joined(box) for box in self.bridged_um),
             open_tip=self.open_tip,
+            stage_command_map=self.command_map,
         )
 
     def sample(self, seed: int) -> SampleMap:
@@ -85,6 +89,9 @@ class StageSpec:
             "towards_sample": self.towards,
             **self.settings,
         }
+        if self.command_map is not None:
+            serial_number = load_command_map(self.command_map).emulated.serial
+            values |= {"driver": DRIVER, "command_map": str(self.command_map), "serial_number": serial_number}
         try:
             return with_stage(text, values)
         except ConfigError as error:

@@ -91,9 +91,18 @@ class Axis:
     def __init__(self, model: AxisModel, *, referenced: bool, servo: bool, rng: Random) -> None:
         """Begin at rest where the model says, else in mid-travel, or somewhere in it if it is not referenced."""
         self.model = model
+        self.name = model.name
+        """Identifier on the wire."""
         self.servo = servo
         self.referenced = referenced
+        self.reference_on = True
+        """Where the axis is comes from a reference move and not from ``POS``."""
         self.velocity_um_s = model.velocity_um_s
+        self.acceleration_um_s2 = model.acceleration_um_s2
+        self.window_um = model.window_um
+        self.settle_s = model.settle_s
+        self.zeroed = False
+        """An autozero procedure was successful."""
         self._rng = rng
         if model.start_um is not None:
             start = model.start_um
@@ -101,6 +110,9 @@ class Axis:
             start = 0.5 * (model.low_um + model.high_um)
         else:
             start = rng.uniform(model.low_um, model.high_um)
+        # An incremental sensor counts from where it was switched on, until it is told better.
+        self.offset_um = 0.0 if referenced else -start
+        """What the controller adds to the true position, in every number on the wire but its limits."""
         self.target_um = start
         self.stalled = False
         self.referencing_until_ns: int | None = None
@@ -108,19 +120,15 @@ class Axis:
         self.profile = profile(0, start, start, model.velocity_um_s, 0.0, 0.0, model.creep_tau_s)
         self._settle()
 
-    @property
-    def name(self) -> str:
-        """Identifier of the axis."""
-        return self.model.name
-
     def true_um(self, t_ns: int) -> float:
         """Return where the axis really is."""
         return self.profile.position_um(t_ns)
 
     def read_um(self, t_ns: int) -> float:
-        """Return what its sensor says: the truth and noise."""
+        """Return what its sensor says: the truth, counted from where it counts from, and noise."""
+        self.referencing(t_ns)
         noise = self.model.noise_um
-        return self.true_um(t_ns) + (self._rng.gauss(0.0, noise) if noise else 0.0)
+        return self.true_um(t_ns) + self.offset_um + (self._rng.gauss(0.0, noise) if noise else 0.0)
 
     def moving(self, t_ns: int) -> bool:
         """Tell whether a commanded motion is under way."""
@@ -135,6 +143,7 @@ class Axis:
         if self.referencing_until_ns is not None and t_ns >= self.referencing_until_ns:
             self.referencing_until_ns = None
             self.referenced = True
+            self.offset_um = 0.0
         return self.referencing_until_ns is not None
 
     def move(self, t_ns: int, target_um: float) -> None:
@@ -149,7 +158,7 @@ class Axis:
         missing = share * (target_um - start)
         self.target_um = target_um
         self.profile = profile(
-            t_ns, start, target_um, self.velocity_um_s, model.acceleration_um_s2, missing, model.creep_tau_s
+            t_ns, start, target_um, self.velocity_um_s, self.acceleration_um_s2, missing, model.creep_tau_s
         )
         self._settle()
 
@@ -159,7 +168,7 @@ class Axis:
         self.referencing_until_ns = None
         here = self.true_um(t_ns)
         speed = self.profile.speed_um_s(t_ns)
-        a = self.model.acceleration_um_s2
+        a = self.acceleration_um_s2
         if abruptly or a == 0.0 or speed == 0.0:
             self._rest(t_ns, here)
             return
@@ -185,6 +194,18 @@ class Axis:
         self.referenced = False
         self.referencing_until_ns = _NEVER_NS if self.stalled else max(t_ns, self.profile.end_ns)
 
+    def call_it(self, t_ns: int, position_um: float) -> None:
+        """Take the present position for ``position_um``, which counts as a reference; nothing moves."""
+        self.offset_um = position_um - self.true_um(t_ns)
+        self.referencing_until_ns = None
+        self.referenced = True
+
+    def tune(self, *, window_um: float | None = None, settle_s: float | None = None) -> None:
+        """Change what on-target means, also for a motion that is over."""
+        self.window_um = self.window_um if window_um is None else window_um
+        self.settle_s = self.settle_s if settle_s is None else settle_s
+        self._settle()
+
     def release(self) -> None:
         """End a jam; the axis stays where it is until the next move."""
         self.stalled = False
@@ -199,8 +220,8 @@ class Axis:
         """Find when the axis will be on target if nothing more happens: inside the window, for the settling time."""
         left = abs(self.profile.missing_um)
         model = self.model
-        fade_s = model.creep_tau_s * math.log(left / model.window_um) if left > model.window_um else 0.0
-        self._settled_ns = self.profile.end_ns + math.ceil((fade_s + model.settle_s) / _NS)
+        fade_s = model.creep_tau_s * math.log(left / self.window_um) if left > self.window_um else 0.0
+        self._settled_ns = self.profile.end_ns + math.ceil((fade_s + self.settle_s) / _NS)
 
     def _rest(self, t_ns: int, here_um: float) -> None:
         self.target_um = here_um

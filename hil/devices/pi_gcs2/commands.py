@@ -1,7 +1,6 @@
-"""The commands of the emulated stage controller: what each does, and the line ``HLP?`` has for it.
+"""The command lines of the emulated stage controller: what each does, and the line ``HLP?`` has for it.
 
-"When a part of a command line cannot be executed, the line is not executed at all" (MS249E p. 116): every action
-judges all of its words before it changes anything.
+What moves is in :mod:`hil.devices.pi_gcs2.motion`, what is a parameter in :mod:`hil.devices.pi_gcs2.parameters`.
 """
 
 from __future__ import annotations
@@ -10,16 +9,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from firmware_proto.gcs2.commands import is_item
 from firmware_proto.gcs2.errors import ErrorCode, GcsError
-from firmware_proto.gcs2.replies import IS_READY, NOT_READY, Status
-from firmware_proto.gcs2.requests import parse_items, parse_number, parse_pairs, parse_switch
+from firmware_proto.gcs2.requests import parse_items, parse_pairs
+from hil.devices.pi_gcs2 import motion, parameters
 from hil.devices.pi_gcs2.axis import Axis
 from hil.devices.pi_gcs2.model import Model
+from hil.devices.pi_gcs2.singles import SINGLES, positions, status
 from hil.devices.pi_gcs2.unit import Unit
+
+__all__ = ["SINGLES", "Action", "Entry", "table"]
 
 Words = Sequence[str]
 Action = Callable[[Unit, Words], list[str] | None]
 """Acts at ``unit.now_ns`` and returns the lines of the reply, None for a set command. Raises GcsError unchanged."""
+
+ADC_COUNTS: Final = 1 << 17
+"""Half the range of ``TAD?``: an 18-bit converter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,98 +55,37 @@ def _flag(value: Callable[[Unit, Axis], bool]) -> Action:
     return _per_axis(lambda unit, axis: "1" if value(unit, axis) else "0")
 
 
-def _axis(unit: Unit, name: str) -> Axis:
-    return unit.named((name,))[0]
-
-
-def _refuse_motion(unit: Unit, axis: Axis, target_um: float) -> None:
-    if not axis.servo or not axis.referenced or axis.referencing(unit.now_ns):
-        raise GcsError(ErrorCode.NOT_REFERENCED_OR_SERVO_OFF, "cannot move", data=axis.name)
-    if not axis.model.low_um <= target_um <= axis.model.high_um:
-        raise GcsError(ErrorCode.POSITION_LIMITS, "outside the travel", data=axis.name)
-
-
-def _move(unit: Unit, words: Words, *, relative: bool) -> None:
-    pairs = parse_pairs(words)
-    axes = [_axis(unit, name) for name in pairs]
-    targets = [unit.hear(parse_number(word)) for word in pairs.values()]
-    unit.refuse_while_busy()
-    for axis in axes:
-        axis.referencing(unit.now_ns)
-    if relative:
-        targets = [axis.target_um + step for axis, step in zip(axes, targets, strict=True)]
-    for axis, target in zip(axes, targets, strict=True):
-        _refuse_motion(unit, axis, target)
-    for axis, target in zip(axes, targets, strict=True):
-        unit.start(axis, target)
-
-
-def _move_absolute(unit: Unit, words: Words) -> None:
-    _move(unit, words, relative=False)
-
-
-def _move_relative(unit: Unit, words: Words) -> None:
-    _move(unit, words, relative=True)
-
-
-def _set_servo(unit: Unit, words: Words) -> None:
-    pairs = parse_pairs(words)
-    axes = [_axis(unit, name) for name in pairs]
-    states = [parse_switch(word) for word in pairs.values()]
-    unit.refuse_while_busy()
-    for axis, on in zip(axes, states, strict=True):
-        unit.set_servo(axis, on=on)
-
-
-def _set_velocity(unit: Unit, words: Words) -> None:
-    pairs = parse_pairs(words)
-    axes = [_axis(unit, name) for name in pairs]
-    values = [unit.hear(parse_number(word)) for word in pairs.values()]
-    unit.refuse_while_busy()
-    for axis, value in zip(axes, values, strict=True):
-        if not 0 < value <= axis.model.max_velocity_um_s:
-            raise GcsError(ErrorCode.VELOCITY_LIMITS, "outside the limits", data=axis.name)
-    for axis, value in zip(axes, values, strict=True):
-        axis.velocity_um_s = value  # from the next move on
-
-
-def _reference(unit: Unit, words: Words) -> None:
-    axes = unit.named(words)
-    for axis in axes:
-        if not axis.servo or axis.referencing(unit.now_ns):
-            raise GcsError(ErrorCode.NOT_REFERENCED_OR_SERVO_OFF, "cannot reference", data=axis.name)
-    for axis in axes:
-        unit.start(axis, 0.5 * (axis.model.low_um + axis.model.high_um))
-        axis.reference(unit.now_ns)
-
-
-def _autozero(unit: Unit, words: Words) -> None:
-    pairs = parse_pairs(words) if words else dict.fromkeys(unit.axes, "NaN")
-    axes = [_axis(unit, name) for name in pairs]
-    for word in pairs.values():
-        if word.upper() != "NAN":
-            parse_number(word)
-    unit.refuse_while_busy()
-    for axis in axes:
-        unit.start(axis, axis.model.low_um)
-    unit.autozero_until_ns = unit.now_ns + int(unit.model.autozero_s * 1e9)
-
-
-def _stop_all(unit: Unit, _words: Words) -> None:
-    unit.halt(list(unit.axes.values()), abruptly=True)
-
-
-def _halt(unit: Unit, words: Words) -> None:
-    unit.halt(unit.named(words), abruptly=False)
+def _channels(words: Words, count: int) -> list[int]:
+    channels = []
+    for word in parse_items(words) or [str(k + 1) for k in range(count)]:
+        if not word.isdecimal() or not 1 <= int(word) <= count:
+            raise GcsError(ErrorCode.PARAMETER_OUT_OF_RANGE, "no such input", data=word)
+        channels.append(int(word))
+    return channels
 
 
 def _analog(unit: Unit, words: Words) -> list[str]:
-    channels = []
-    for word in parse_items(words) or [str(k + 1) for k in range(unit.model.analog_inputs)]:
-        if not word.isdecimal() or not 1 <= int(word) <= unit.model.analog_inputs:
-            raise GcsError(ErrorCode.PARAMETER_OUT_OF_RANGE, "no such analog input", data=word)
-        channels.append(int(word))
+    channels = _channels(words, unit.model.analog_inputs)
     return [f"{channel}={unit.mechanics.signal_v(unit.now_ns, channel):.4f}" for channel in channels]
+
+
+def _sensors(value: Callable[[Unit, Axis, float], str]) -> Action:
+    """Return a question about sensor or piezo channels, of which each axis has one, in the order of the axes."""
+
+    def act(unit: Unit, words: Words) -> list[str]:
+        axes = list(unit.axes.values())
+        told = []
+        for channel in _channels(words, len(axes)):
+            axis = axes[channel - 1]
+            told.append(f"{channel}={value(unit, axis, axis.read_um(unit.now_ns))}")
+        return told
+
+    return act
+
+
+def _share(axis: Axis, um: float) -> float:
+    """Return a position as a fraction of the travel, -1 to 1 at its ends."""
+    return (2 * um - axis.model.low_um - axis.model.high_um) / (axis.model.high_um - axis.model.low_um)
 
 
 def _axes(unit: Unit, words: Words) -> list[str]:
@@ -149,87 +94,128 @@ def _axes(unit: Unit, words: Words) -> list[str]:
     return list(unit.axes)
 
 
+def _rename(unit: Unit, words: Words) -> None:
+    pairs = parse_pairs(words)
+    names = [axis.name for axis in unit.axes.values()]
+    for old, new in pairs.items():
+        unit.named((old,))
+        if not is_item(new):
+            raise GcsError(ErrorCode.ILLEGAL_AXIS, "not an identifier", data=new)
+        names = [new if name == old else name for name in names]
+    if len(set(names)) != len(names):
+        raise GcsError(ErrorCode.DUPLICATE_AXIS, "named twice", data=" ".join(names))
+    unit.rename(names)
+
+
+def _positions(unit: Unit, words: Words) -> list[str]:
+    return positions(unit, unit.named(words))
+
+
+def _registers(unit: Unit, words: Words) -> list[str]:
+    """Answer ``SRG?`` with pairs of axis and register, of which number 1 is the only one (MS249E p. 193)."""
+    pairs = parse_pairs(words) if words else dict.fromkeys(unit.axes, "1")
+    for register in pairs.values():
+        if register != "1":
+            raise GcsError(ErrorCode.PARAMETER_OUT_OF_RANGE, "no such register", data=register)
+    return [f"{axis.name} 1={status(unit, [axis])}" for axis in unit.named(tuple(pairs))]
+
+
 def _referenced(unit: Unit, axis: Axis) -> bool:
     return not axis.referencing(unit.now_ns) and axis.referenced
 
 
+def _zeroed(unit: Unit, axis: Axis) -> bool:
+    return not unit.autozeroing() and axis.zeroed
+
+
+def _target(unit: Unit, axis: Axis) -> str:
+    return unit.tell(axis.target_um + axis.offset_um)
+
+
+def _reboot(unit: Unit, _words: Words) -> None:
+    unit.reboot_due = True
+
+
 _ANY: Final[dict[str, Entry]] = {
     "*IDN?": Entry(_plain(lambda unit: unit.model.identity), "Get Device Identification", 0),
-    "CST?": Entry(_per_axis(lambda _unit, _axis: "EMULATED"), "[{<AxisID>}] Get Stage Type"),
+    "CST?": Entry(_per_axis(lambda unit, _axis: unit.model.stage_type), "[{<AxisID>}] Get Stage Type"),
     "CSV?": Entry(_plain(lambda _unit: "2.0"), "Get Current Syntax Version", 0),
     "ERR?": Entry(_plain(lambda unit: str(unit.take_error())), "Get Error Number", 0),
-    "HLT": Entry(_halt, "[{<AxisID>}] Halt Motion Smoothly"),
-    "MOV": Entry(_move_absolute, "{<AxisID> <Position>} Set Target Position"),
-    "MOV?": Entry(_per_axis(lambda unit, axis: unit.tell(axis.target_um)), "[{<AxisID>}] Get Target Position"),
-    "MVR": Entry(_move_relative, "{<AxisID> <Distance>} Set Target Relative To Current Target"),
+    "HLT": Entry(motion.halt, "[{<AxisID>}] Halt Motion Smoothly"),
+    "HPA?": Entry(parameters.ask_list, "Get List Of Available Parameters", 0),
+    "MOV": Entry(motion.move_absolute, "{<AxisID> <Position>} Set Target Position"),
+    "MOV?": Entry(_per_axis(_target), "[{<AxisID>}] Get Target Position"),
+    "MVR": Entry(motion.move_relative, "{<AxisID> <Distance>} Set Target Relative To Current Target"),
     "ONT?": Entry(_flag(lambda unit, axis: axis.on_target(unit.now_ns)), "[{<AxisID>}] Get On-Target State"),
-    "POS?": Entry(_per_axis(lambda unit, axis: unit.tell(axis.read_um(unit.now_ns))), "[{<AxisID>}] Get Real Position"),
+    "POS?": Entry(_positions, "[{<AxisID>}] Get Real Position"),
     "PUN?": Entry(_per_axis(lambda unit, _axis: unit.model.unit.upper()), "[{<AxisID>}] Get Position Unit"),
+    "RBT": Entry(_reboot, "Reboot System", 0),
+    "RPA": Entry(parameters.restore, "[{<ItemID> <PamID>}] Reset Volatile Memory Parameters"),
+    "SAI": Entry(_rename, "{<AxisID> <NewIdentifier>} Set Current Axis Identifiers"),
     "SAI?": Entry(_axes, "[ALL] Get List Of Current Axis Identifiers", 1),
-    "STP": Entry(_stop_all, "Stop All Axes", 0),
-    "SVO": Entry(_set_servo, "{<AxisID> <ServoState>} Set Servo Mode"),
+    "SEP": Entry(parameters.change_stored, "<Pswd> {<ItemID> <PamID> <PamValue>} Set Non-Volatile Memory Parameters"),
+    "SEP?": Entry(parameters.ask_stored, "[{<ItemID> <PamID>}] Get Non-Volatile Memory Parameters"),
+    "SPA": Entry(parameters.change_volatile, "{<ItemID> <PamID> <PamValue>} Set Volatile Memory Parameters"),
+    "SPA?": Entry(parameters.ask_volatile, "[{<ItemID> <PamID>}] Get Volatile Memory Parameters"),
+    "STP": Entry(motion.stop_all, "Stop All Axes", 0),
+    "SVO": Entry(motion.set_servo, "{<AxisID> <ServoState>} Set Servo Mode"),
     "SVO?": Entry(_flag(lambda _unit, axis: axis.servo), "[{<AxisID>}] Get Servo Mode"),
     "TMN?": Entry(_per_axis(lambda unit, axis: unit.tell(axis.model.low_um)), "[{<AxisID>}] Get Minimum Position"),
     "TMX?": Entry(_per_axis(lambda unit, axis: unit.tell(axis.model.high_um)), "[{<AxisID>}] Get Maximum Position"),
-    "VEL": Entry(_set_velocity, "{<AxisID> <Velocity>} Set Closed-Loop Velocity"),
+    "VEL": Entry(motion.set_velocity, "{<AxisID> <Velocity>} Set Closed-Loop Velocity"),
     "VEL?": Entry(_per_axis(lambda unit, axis: unit.tell(axis.velocity_um_s)), "[{<AxisID>}] Get Velocity"),
+    "VER?": Entry(_plain(lambda unit: f"FW: V{unit.model.firmware}"), "Get Versions Of Firmware And Drivers", 0),
+    "WPA": Entry(parameters.store, "<Pswd> [{<ItemID> <PamID>}] Save Parameters To Non-Volatile Memory"),
 }
 _ABSOLUTE: Final[dict[str, Entry]] = {
-    "ATZ": Entry(_autozero, "[{<AxisID> <LowValue>}] Set Automatic Zero Point Calibration"),
-    "ATZ?": Entry(_flag(lambda unit, _axis: not unit.autozeroing()), "[{<AxisID>}] Get State Of Autozero"),
+    "ATZ": Entry(motion.autozero, "[{<AxisID> <LowValue>}] Set Automatic Zero Point Calibration"),
+    "ATZ?": Entry(_flag(_zeroed), "[{<AxisID>}] Get State Of Automatic Zero Point Calibration"),
+    "CCL": Entry(parameters.set_level, "<Level> [<PSWD>] Set Command Level", 2),
+    "CCL?": Entry(_plain(lambda unit: str(unit.level)), "Get Command Level", 0),
+    "OVF?": Entry(_flag(lambda _unit, _axis: False), "[{<AxisID>}] Get Overflow State"),
+    "SSN?": Entry(_plain(lambda unit: unit.model.serial_number), "Get Device Serial Number", 0),
+    "SVA": Entry(motion.set_voltage(relative=False), "{<AxisID> <Amplitude>} Set Open-Loop Axis Value"),
+    "SVA?": Entry(
+        _per_axis(lambda unit, axis: unit.model.number(motion.volts(axis, axis.target_um))),
+        "[{<AxisID>}] Get Open-Loop Axis Value",
+    ),
+    "SVR": Entry(motion.set_voltage(relative=True), "{<AxisID> <Difference>} Set Relative Open-Loop Axis Value"),
+    "TAD?": Entry(
+        _sensors(lambda _unit, axis, um: str(round(ADC_COUNTS * _share(axis, um)))), "[{<Channel>}] Get ADC Value"
+    ),
+    "TNS?": Entry(
+        _sensors(lambda unit, axis, um: unit.model.number(100.0 * _share(axis, um))),
+        "[{<Channel>}] Get Normalized Input Signal Value",
+    ),
+    "TSC?": Entry(_plain(lambda unit: str(len(unit.axes))), "Get Number Of Input Signal Channels", 0),
+    "TSP?": Entry(_sensors(lambda unit, _axis, um: unit.tell(um)), "[{<Channel>}] Get Input Signal Position Value"),
+    "VOL?": Entry(
+        _sensors(lambda unit, axis, um: unit.model.number(motion.volts(axis, um))), "[{<Channel>}] Get Output Voltage"
+    ),
 }
 _INCREMENTAL: Final[dict[str, Entry]] = {
-    "FRF": Entry(_reference, "[{<AxisID>}] Fast Reference Move To Reference Switch"),
+    "ACC": Entry(motion.set_acceleration, "{<AxisID> <Acceleration>} Set Closed-Loop Acceleration"),
+    "ACC?": Entry(_per_axis(lambda unit, axis: unit.tell(axis.acceleration_um_s2)), "[{<AxisID>}] Get Acceleration"),
+    "DEC": Entry(motion.set_acceleration, "{<AxisID> <Deceleration>} Set Closed-Loop Deceleration"),
+    "DEC?": Entry(_per_axis(lambda unit, axis: unit.tell(axis.acceleration_um_s2)), "[{<AxisID>}] Get Deceleration"),
+    "FNL": Entry(motion.reference(lambda axis: axis.model.low_um), "[{<AxisID>}] Fast Move To Negative Limit"),
+    "FPL": Entry(motion.reference(lambda axis: axis.model.high_um), "[{<AxisID>}] Fast Move To Positive Limit"),
+    "FRF": Entry(
+        motion.reference(lambda axis: 0.5 * (axis.model.low_um + axis.model.high_um)),
+        "[{<AxisID>}] Fast Reference Move To Reference Switch",
+    ),
     "FRF?": Entry(_flag(_referenced), "[{<AxisID>}] Get Referencing"),
+    "GOH": Entry(motion.go_home, "[{<AxisID>}] Go To Home Position"),
+    "LIM?": Entry(_flag(lambda _unit, _axis: True), "[{<AxisID>}] Indicate Limit Switches"),
+    "POS": Entry(motion.set_position, "{<AxisID> <Position>} Set Real Position"),
+    "RON": Entry(motion.set_reference_mode, "{<AxisID> <ReferenceOn>} Set Reference Mode"),
+    "RON?": Entry(_flag(lambda _unit, axis: axis.reference_on), "[{<AxisID>}] Get Reference Mode"),
+    "SRG?": Entry(_registers, "[{<AxisID> <RegisterID>}] Query Status Register Value"),
+    "TRS?": Entry(_flag(lambda _unit, _axis: True), "[{<AxisID>}] Indicate Reference Switch"),
 }
 _ANALOG: Final[dict[str, Entry]] = {
     "TAC?": Entry(_plain(lambda unit: str(unit.model.analog_inputs)), "Tell Analog Channels", 0),
     "TAV?": Entry(_analog, "[{<AnalogInputID>}] Get Analog Input Voltage"),
-}
-
-
-def _positions_now(unit: Unit) -> list[str] | None:
-    return _ANY["POS?"].act(unit, ())
-
-
-def _status(unit: Unit) -> list[str]:
-    """Answer #4 for the whole controller: a single axis has a register of its own, several are summed up."""
-    now_ns, axes = unit.now_ns, list(unit.axes.values())
-    status = Status(0)
-    if all(axis.on_target(now_ns) for axis in axes):
-        status |= Status.ON_TARGET
-    if any(axis.referencing(now_ns) for axis in axes):
-        status |= Status.REFERENCING
-    if any(axis.moving(now_ns) for axis in axes):
-        status |= Status.MOVING
-    if all(axis.servo for axis in axes):
-        status |= Status.SERVO_ON
-    if unit.error:
-        status |= Status.ERROR
-    return [f"0x{status:04X}"]
-
-
-def _motion(unit: Unit) -> list[str]:
-    moving = (axis.moving(unit.now_ns) for axis in unit.axes.values())
-    return [f"{sum(1 << index for index, moves in enumerate(moving) if moves):X}"]
-
-
-def _ready(unit: Unit) -> list[str]:
-    return [chr(NOT_READY if unit.busy() else IS_READY)]
-
-
-def _stop_now(unit: Unit) -> None:
-    _stop_all(unit, ())
-
-
-SINGLES: Final[dict[int, tuple[Callable[[Unit], list[str] | None], str]]] = {
-    3: (_positions_now, "Request Real Position"),
-    4: (_status, "Request Status Register"),
-    5: (_motion, "Request Motion Status"),
-    7: (_ready, "Request Controller Ready Status"),
-    8: (lambda _unit: ["0"], "Query If Macro Is Running"),
-    9: (lambda _unit: ["0"], "Get Wave Generator Status"),
-    24: (_stop_now, "Stop All Axes"),
 }
 
 

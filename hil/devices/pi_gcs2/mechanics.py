@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 PositionAt = Callable[[int], float]
 """Position in m at a time in ns, which must not be before the time the path was handed over."""
@@ -50,3 +50,30 @@ class FlatSurface:
             return 0.0
         pressed_m = max(0.0, self.paths[self.axis](t_ns) - self.surface_m)
         return min(10.0, self.idle_v + self.v_per_m * pressed_m)
+
+
+IN_THE_AIR_V: Final = 0.02
+"""What a dead deflection signal shows."""
+_LIE_V: Final = 1e-3
+
+
+class DeadDeflection:
+    """Mechanics whose deflection signal stays what it is in the air, as with a laser beside its detector."""
+
+    def __init__(self, alive: Mechanics, told: Callable[[int, float], None] | None = None) -> None:
+        """Stand before ``alive``; ``told(t_ns, true_v)`` is called whenever the signal lies by more than 1 mV."""
+        self.alive = alive
+        self._told = told
+
+    def follow(self, t_ns: int, axis: str, position_m: PositionAt, rest_ns: int) -> None:
+        """Pass it on."""
+        self.alive.follow(t_ns, axis, position_m, rest_ns)
+
+    def signal_v(self, t_ns: int, channel: int) -> float:
+        """Return the signal in the air on channel 1; others are as they are."""
+        true_v = self.alive.signal_v(t_ns, channel)
+        if channel != 1:
+            return true_v
+        if self._told is not None and abs(true_v - IN_THE_AIR_V) > _LIE_V:
+            self._told(t_ns, true_v)
+        return IN_THE_AIR_V

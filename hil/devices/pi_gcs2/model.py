@@ -11,6 +11,10 @@ from firmware_proto.gcs2.commands import MAX_ITEMS, is_item
 DEFAULT_IDENTITY: Final = "(c)2019 Physik Instrumente (PI) GmbH & Co. KG, E-727.3CD, 0119024343, 13.21.00.09"
 MAX_TRAVEL_UM: Final = 1e6
 
+Referencing = Literal["absolute", "required"]
+Numbers = Literal["fixed", "exponent"]
+WireUnit = Literal["um", "mm"]
+
 
 def _check(name: str, value: float, low: float, high: float) -> None:
     if not (math.isfinite(value) and low <= value <= high):
@@ -75,19 +79,24 @@ class Model:
     as ``12.3400`` or as ``1.234000000e+01``. ``unit``: reply to ``PUN?``; numbers on the wire are in it, so "mm" makes
     100 um read 0.1. ``analog_inputs``: 0..16 channels of ``TAV?``; with 0 the command is unknown, as on an E-727.
     ``without``: further commands that this controller lacks, as ``frozenset({"#24", "VEL"})``. ``processing_s``: per
-    command line, 0..1. ``autozero_s``: 0..60. ``servo_on``: servos closed at power-on.
+    command line, 0..1. ``autozero_s``: 0..60. ``servo_on``: servos closed at power-on. ``stage_type``: reply to
+    ``CST?``. ``address`` (1..16): lines may begin with it, as on a C-863; None: they may not. ``boot_s``: how long the
+    controller is deaf after ``RBT``, 0..60.
     """
 
     axes: tuple[AxisModel, ...] = field(default_factory=_three_axes)
     identity: str = DEFAULT_IDENTITY
-    referencing: Literal["absolute", "required"] = "absolute"
-    numbers: Literal["fixed", "exponent"] = "fixed"
-    unit: Literal["um", "mm"] = "um"
+    referencing: Referencing = "absolute"
+    numbers: Numbers = "fixed"
+    unit: WireUnit = "um"
     analog_inputs: int = 4
     without: frozenset[str] = frozenset()
     processing_s: float = 0.001
     autozero_s: float = 3.0
     servo_on: bool = False
+    stage_type: str = "EMULATED"
+    address: int | None = None
+    boot_s: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse what no controller is."""
@@ -97,11 +106,28 @@ class Model:
         _check("analog_inputs", self.analog_inputs, 0, 16)
         _check("processing_s", self.processing_s, 0.0, 1.0)
         _check("autozero_s", self.autozero_s, 0.0, 60.0)
+        _check("boot_s", self.boot_s, 0.0, 60.0)
+        _check("address", 1 if self.address is None else self.address, 1, 16)
+
+    @property
+    def serial_number(self) -> str:
+        """The third field of the identity, if it has as many."""
+        return [*self.identity.split(","), "", "", ""][2].strip()
+
+    @property
+    def firmware(self) -> str:
+        """The fourth field of the identity, if it has as many."""
+        return [*self.identity.split(","), "", "", "", ""][3].strip()
 
     @property
     def unit_um(self) -> float:
         """Micrometres in one unit of the wire."""
         return 1.0 if self.unit == "um" else 1000.0
+
+    @property
+    def least_um(self) -> float:
+        """The last digit of a position on the wire."""
+        return 1e-4
 
     def number(self, value: float) -> str:
         """Write a number as this controller does."""
