@@ -20,6 +20,7 @@ from edge.experiments.steps import Plan
 from edge.ring import Kind
 from hil.bench_rig import EmulatedRig, RigOptions
 from hil.errors import BenchFaultError
+from hil.faults.injector import Injector
 from hil.rig import VirtualRig, config_for
 from hil.twin.grains import Box
 from hil.twin.sample_map import SampleMap
@@ -135,18 +136,26 @@ async def map_bench(
     config: Config | None = None,
     seed: int = 1,
     wait: bool = True,
+    injector: Injector | None = None,
     **options: Any,  # noqa: ANN401 - those of RigOptions
 ) -> AsyncIterator[MapBench]:
     """Start a rig whose stage has answered; end it. ``options`` are those of ``hil rig``.
 
-    ``wait`` False: do not wait for the stage's answer.
+    ``wait`` False: do not wait for the stage's answer. ``injector``: plugged in, not armed.
     """
     config = config or map_config()
     links = {"smu_link": Path("smu"), "stage_link": Path("stage")}
     series_ohm = config.rig.series_resistor_ohm
     emulated = EmulatedRig(RigOptions(**{"series_ohm": series_ohm, "seed": seed, **links, **options}))
     async with VirtualRig.running(
-        clock, emulated.tip, directory, config=config, seed=seed, device=emulated.smu, stage=emulated.stage
+        clock,
+        emulated.tip,
+        directory,
+        config=config,
+        seed=seed,
+        device=emulated.smu,
+        stage=emulated.stage,
+        injector=injector,
     ) as rig:
         bench = MapBench(rig, emulated, clock)
         if wait and bench.rig.config.ports.stage is not None:

@@ -6,6 +6,7 @@ a pseudo-terminal in real time (``hil.line.pty``) and in memory in virtual time 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -33,6 +34,48 @@ class Device(Protocol):
 
     def advance(self, t_ns: int) -> None:
         """Do everything that is due up to and including ``t_ns``."""
+
+
+class StageDevice(Device, Protocol):
+    """An emulated stage, whatever it speaks: what a test or a scenario may look at, and do to it. Axes by name."""
+
+    @property
+    def error(self) -> int:
+        """The error it would tell, 0 for none, without forgetting it."""
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """The names of its axes."""
+
+    def position_m(self, t_ns: int, axis: str) -> float:
+        """Return where an axis really is at ``t_ns``, in m."""
+
+    def moving(self, t_ns: int, axis: str) -> bool:
+        """Tell whether an axis is on its way."""
+
+    def servo_on(self, axis: str) -> bool:
+        """Tell whether a loop is closed."""
+
+    def stall(self, t_ns: int, axis: str, *, error: int = 0) -> None:
+        """Jam an axis: it stops, never gets on target, and takes every move."""
+
+    def release(self, t_ns: int, axis: str) -> None:
+        """End a jam."""
+
+    def open_servo(self, t_ns: int, axis: str, *, error: int = 0) -> None:
+        """Open a loop behind the client's back."""
+
+    def fail(self, t_ns: int, error: int) -> None:
+        """Have an error."""
+
+    def kill_deflection(self, t_ns: int, *, dead: bool, told: Callable[[int, float], None] | None = None) -> None:
+        """Let the deflection signal stay what it is in the air, or work again; ``told(t_ns, true_v)`` when it lies."""
+
+    def power_cycle(self, t_ns: int) -> None:
+        """Interrupt the mains."""
+
+    def close(self, t_ns: int) -> None:
+        """End the run: write the summary and close the record."""
 
 
 class Load(Protocol):

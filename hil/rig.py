@@ -20,8 +20,9 @@ from edge.experiments.steps import Plan
 from edge.ring import Kind, Record, RingReader, RingWriter
 from edge.samples import Sample
 from hil.devices.keithley2400 import Keithley2400, Timing
-from hil.devices.pi_gcs2 import PiController
+from hil.faults.injector import Injector
 from hil.line.memory import MemoryLine
+from hil.protocols import StageDevice
 from hil.twin.terminals import SourcedLoad
 
 RING_BYTES = 1 << 20
@@ -63,13 +64,14 @@ class VirtualRig:
         seed: int = 0,
         timing: Timing | None = None,
         device: Keithley2400 | None = None,
-        stage: PiController | None = None,
+        stage: StageDevice | None = None,
         stage_baud: int = 115200,
+        injector: Injector | None = None,
     ) -> None:
         """Wire up; nothing is sent. ``directory`` gets ring, page and mirror, as the run directory would.
 
         ``stage``: an emulated controller that moves ``load``, on a line of its own; the configuration then needs
-        ``ports.stage``.
+        ``ports.stage``. ``injector``: plugged in here, armed by whoever wants its faults to begin.
         """
         self.stage = stage
         self.stage_line = None if stage is None else MemoryLine(stage, clock, stage_baud)
@@ -77,6 +79,11 @@ class VirtualRig:
         self.load = load
         self.device = device or Keithley2400(load, seed=seed, timing=timing)
         self.line = MemoryLine(self.device, clock, baud)
+        self.injector = injector
+        if injector is not None:
+            injector.plug_smu(self.line, self.device, load)
+            if stage is not None and self.stage_line is not None:
+                injector.plug_stage(self.stage_line, stage)
         self.config = config or config_for(series_ohm=load.series_ohm)
         self.directory = directory
         self.mirror = Mirror(directory)

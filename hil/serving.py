@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from hil.faults.served import ServedFaults
 from hil.line.pty import PtyLine, run_lines, sharpen_timers
 from hil.protocols import Device
 from hil.signals import stop_signals
@@ -30,26 +31,30 @@ def serve_devices(
     truth: TruthRecord,
     ready: Mapping[str, object],
     close: Callable[[int], None],
+    faults: ServedFaults | None = None,
 ) -> None:
     """Serve every device on a line of its own, all on one clock, and return after SIGTERM or SIGINT.
 
     The devices may share a sample: what they do is done in the order of its time. Prints one JSON line when clients
     can connect: each key of ``plugged`` with its link, then the process id, then ``ready``. ``close`` is called at the
-    end with CLOCK_MONOTONIC in ns. Raises BenchOptionError where a link cannot be had; then none stays. Main thread
-    only.
+    end with CLOCK_MONOTONIC in ns. ``faults`` stand in the lines and begin at power-on. Raises BenchOptionError where
+    a link cannot be had; then none stays. Main thread only.
     """
+    faults = ServedFaults(None, None) if faults is None else faults
     with stop_signals() as stop_fd, contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(PtyLine(*one)) for one in plugged.values()]
+        lines = {name: stack.enter_context(PtyLine(*one)) for name, one in plugged.items()}
+        stack.enter_context(faults).plug(lines)
         # Only who holds the links may replace the record: it could be that of a bench that runs.
         truth.begin()
         sharpen_timers()
         power_on_ns = time.monotonic_ns()
         for one in plugged.values():
             one.device.advance(power_on_ns)
+        faults.arm(power_on_ns)
         links = {name: str(one.link.absolute()) for name, one in plugged.items()}
         print(json.dumps({"ready": True, **links, "pid": os.getpid(), **ready}), flush=True)
         try:
-            run_lines(lines, stop_fd)
+            run_lines(list(lines.values()), stop_fd, faults.also)
         finally:
             close(time.monotonic_ns())
 
@@ -62,6 +67,7 @@ def serve_device(
     truth: TruthRecord,
     ready: Mapping[str, object],
     close: Callable[[int], None],
+    faults: ServedFaults | None = None,
 ) -> None:
     """As :func:`serve_devices`, one ``device`` at ``link``, which the JSON line calls ``link``."""
-    serve_devices({"link": Plugged(device, link, baud)}, truth=truth, ready=ready, close=close)
+    serve_devices({"link": Plugged(device, link, baud)}, truth=truth, ready=ready, close=close, faults=faults)

@@ -118,6 +118,7 @@ class MemoryLine:
         self._reach_left: int | None = None
         self._tamper: Callable[[int, bytes], bytes] | None = None
         self._writes = 0
+        self.on_plugged: Callable[[MemoryTransport], None] | None = None
         self.transport = MemoryTransport(self, name)
         self._arm()
 
@@ -130,6 +131,11 @@ class MemoryLine:
     def device(self) -> Device:
         """The instrument at the far end."""
         return self._duplex.device
+
+    @property
+    def duplex(self) -> Duplex:
+        """The two directions, for a tap."""
+        return self._duplex
 
     def limit_next_writes(self, n_bytes: int | None) -> None:
         """Let only the first ``n_bytes`` written from now on reach the device; None lets all pass again.
@@ -155,8 +161,7 @@ class MemoryLine:
         now_ns = self._clock.now_ns()
         if not self._running:  # what was complete by now still counts
             self._run(now_ns)
-        self._duplex.to_device.clear(now_ns)
-        self._duplex.to_reader.clear(now_ns)
+        self._duplex.clear(now_ns)
         self._arm()
         self.transport._lose("unplugged")  # noqa: SLF001 - two ends of one thing
 
@@ -167,6 +172,22 @@ class MemoryLine:
         self.transport = MemoryTransport(self, self._name)
         self._arm()
         return self.transport
+
+    @property
+    def plugged(self) -> bool:
+        """Whether the plug is in."""
+        return not self._unplugged
+
+    def hang_up(self, _t_ns: int) -> None:
+        """Pull the plug, as :meth:`unplug` does; what a fault plan calls."""
+        self.unplug()
+
+    def plug_in(self) -> None:
+        """Plug in again and hand the new transport to ``on_plugged``; a no-op while it is in."""
+        if self._unplugged:
+            transport = self.replug()
+            if self.on_plugged is not None:
+                self.on_plugged(transport)
 
     def poke(self) -> None:
         """Look again when the device acts next; needed after a test changed the device behind the line's back."""
@@ -188,7 +209,7 @@ class MemoryLine:
         if self._reach_left is not None:
             reach = reach[: self._reach_left]
             self._reach_left -= len(reach)
-        self._duplex.to_device.push(now_ns, reach)
+        self._duplex.write(now_ns, reach)
         self._arm()
         return len(taken)
 

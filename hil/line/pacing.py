@@ -70,11 +70,11 @@ class Pacer:
         """When the next run is complete, or NEVER."""
         return self._queue[0].done_ns if self._queue else NEVER
 
-    def push(self, t_ns: int, data: bytes) -> None:
-        """Hand bytes to the line at ``t_ns``."""
+    def push(self, t_ns: int, data: bytes, *, whole: bool = False) -> None:
+        """Hand bytes to the line at ``t_ns``; ``whole``: as one run, whatever they are."""
         if t_ns > self._free_ns:
             self._burst_ns, self._count, self._free_ns = t_ns, 0, t_ns
-        for run in self._split(data):
+        for run in (data,) if whole else self._split(data):
             first = self._count
             self._count = first + len(run)
             self._free_ns = self._at(self._burst_ns, self._count)
@@ -88,16 +88,19 @@ class Pacer:
         """Return how many bytes have their start bit after ``t_ns``."""
         return sum(len(run.data) - self._started(run, t_ns) for run in self._queue)
 
-    def discard(self, t_ns: int) -> int:
-        """Drop every byte whose start bit comes after ``t_ns``; return how many. The line is free that much earlier."""
-        dropped = 0
+    def discard(self, t_ns: int) -> bytes:
+        """Drop every byte whose start bit comes after ``t_ns``; return them. The line is free that much earlier."""
+        dropped = b""
         while self._queue:
             last = self._queue[-1]
             kept = self._started(last, t_ns)
             if kept == len(last.data):
+                if dropped:  # what was dropped may have been a later burst: the line is busy with this one until then
+                    self._burst_ns, self._count = last.burst_ns, last.first + kept
+                    self._free_ns = last.done_ns
                 break
             self._queue.pop()
-            dropped += len(last.data) - kept
+            dropped = last.data[kept:] + dropped
             self._burst_ns, self._count = last.burst_ns, last.first + kept
             # A burst that never began leaves the line as free as it was before: free at once.
             self._free_ns = self._at(last.burst_ns, self._count) if self._count else t_ns

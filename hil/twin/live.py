@@ -23,7 +23,7 @@ from typing import Final
 from hil.twin.circuit import Circuit, Relaxation, Source, part_above, transient_v
 from hil.twin.site import Onset
 from hil.twin.spot import Change, Spot, SpotState
-from hil.twin.terminals import LIMIT_A, NEVER_NS, SAFE_V, OperatingPoint, SourcedLoad
+from hil.twin.terminals import LIMIT_A, NEVER_NS, SAFE_V, STUCK_OHM, OperatingPoint, SourcedLoad
 from hil.twin.truth import Entry, TruthRecord
 
 _STEP_V: Final = 5e-3  # smaller than any v*: within it the hazard is taken at the mean voltage
@@ -72,6 +72,60 @@ class LiveLoad(SourcedLoad):
         self._open_segment(t_ns)
         self.advance(t_ns)
 
+    def range_changed(self, t_ns: int) -> None:
+        """Take the transient of a range that changes at ``t_ns`` while level and clamp stay, with the output on."""
+        self._kick(t_ns, self.circuit.spike_sign * self.circuit.overshoot_v)
+
+    def output_switched(self, t_ns: int) -> None:
+        """Take the spike of an output that is switched at ``t_ns`` while relay and clamp stay."""
+        self._kick(t_ns, self.circuit.spike_sign * self.circuit.switch_spike_v)
+
+    def _kick(self, t_ns: int, kick_v: float) -> None:
+        if not kick_v or not self._connected:
+            return
+        self.advance(t_ns)
+        self._close_segment(t_ns)
+        self._v_line += kick_v
+        self._charge_c += 0.0 if self._at_tip else self.circuit.cable_f * kick_v
+        self._open_segment(t_ns)
+        self.advance(t_ns)
+
+    # What goes wrong between tip and sample
+
+    def shunt_for(self, amps: float) -> float:
+        """See :meth:`hil.twin.terminals.SourcedLoad.shunt_for`; the cable's current is none of the tip's."""
+        if self._path_open or not self._v_set or (self.spot is not None and self.spot.state is SpotState.OPEN):
+            return 0.0
+        return max(0.0, 1 / max(1.0, abs(self._v_set) / amps - self.series_ohm) - self._g)
+
+    def lose_contact(self, t_ns: int) -> str:
+        """Let nothing be conducted from ``t_ns`` on: what is under the tip stays as it is, and feels nothing."""
+        self.advance(t_ns)
+        spot, g, v_tip = self.spot, self._g, self.v_tip
+        if spot is None or spot.state is SpotState.OPEN:
+            return ""
+        self._lose(t_ns, spot)
+        return f"the tip is open, {g * v_tip:.3e} A before"
+
+    def _lose(self, t_ns: int, spot: Spot) -> None:
+        self.land(t_ns, Spot(spot.hazard.u_median_v, spot.hazard.v_star, state=SpotState.OPEN))
+
+    def stick_on(self, t_ns: int) -> str:
+        """Let the spot under the tip have :data:`STUCK_OHM` for good from ``t_ns`` on."""
+        self.advance(t_ns)
+        spot, v_tip = self.spot, self.v_tip
+        if spot is None or spot.state in (SpotState.OPEN, SpotState.STUCK_ON):
+            return ""
+        self._close_segment(t_ns)
+        spot.state = SpotState.STUCK_ON
+        self._dosing = True
+        self.onset = Onset(t_ns, v_tip, self._v_set)
+        self._open_segment(t_ns)
+        i_a = self._g * self._v_site
+        self._record(t_ns, "set_onset", v_tip, i_a, {"r_on_ohm": STUCK_OHM, "v_source": self._v_set, "stuck_on": True})
+        self.advance(t_ns)
+        return f"{STUCK_OHM:g} ohm under the tip for good"
+
     # What an instrument sees
 
     @property
@@ -116,7 +170,7 @@ class LiveLoad(SourcedLoad):
         """Return where source and site meet when everything has settled."""
         g, series_ohm = self._g, self.series_ohm
         through = g / (1 + series_ohm * g)
-        ionic_v = None if self.spot is None else self.spot.ionic_limit_v(i_limit_a)
+        ionic_v = None if self.spot is None or self._shunt_s else self.spot.ionic_limit_v(i_limit_a)
         if ionic_v is not None:
             line_v = ionic_v + series_ohm * i_limit_a
         else:
@@ -134,6 +188,8 @@ class LiveLoad(SourcedLoad):
             g = spot.conductance(self._v_site, 0.0)
         else:
             g = spot.conductance(self._v_line, series_ohm)
+        if self._shunt_s and spot is not None and spot.state is not SpotState.OPEN:
+            g += self._shunt_s
         self._g = g
         share = 1 / (1 + series_ohm * g)
         clamped = False
@@ -220,7 +276,7 @@ class LiveLoad(SourcedLoad):
 
     def _follow(self, spot: Spot) -> None:
         """Let the circuit follow a filament that changed slowly: no transient at each step of its conductance."""
-        self._g = g = spot.filament_s
+        self._g = g = spot.filament_s + self._shunt_s
         line_v, _, _ = self._operate(self._v_set, self._i_limit_a)
         site_v = line_v / (1 + self.series_ohm * g)
         self._charge_c += self.circuit.cable_f * (site_v - self._v_site if self._at_tip else line_v - self._v_line)

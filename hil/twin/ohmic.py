@@ -28,4 +28,4 @@ class OhmicLoad(SourcedLoad):
         self.r_ohm = r_ohm
 
     def _operate(self, v_set: float, i_limit_a: float) -> OperatingPoint:
-        return ohmic_point(v_set, i_limit_a, self.r_ohm, self.series_ohm)
+        return ohmic_point(v_set, i_limit_a, self._beside(self.r_ohm), self.series_ohm)

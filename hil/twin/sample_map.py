@@ -89,6 +89,7 @@ class SampleMap:
         self.landings: list[Landing] = []
         self._errors = random.Random(f"placement {seed}")
         self._zero_ns: int | None = None
+        self._drifts: list[tuple[int, float, float]] = []
         self._spots: dict[tuple[int, int], list[tuple[Point, Spot]]] = {}
 
     def distance_m(self, at: Point, contact: Contact | None = None) -> float:
@@ -114,13 +115,19 @@ class SampleMap:
         log_u = math.log(_GI.u_median_v) + (math.log(_GB.u_median_v) - math.log(_GI.u_median_v)) * weight
         return math.exp(log_u), _GI.v_star + (_GB.v_star - _GI.v_star) * weight
 
+    def drift(self, t_ns: int, x_m_s: float, y_m_s: float) -> None:
+        """Begin to drift by that much more, in m/s, at ``t_ns``."""
+        self._drifts.append((t_ns, x_m_s, y_m_s))
+
     def under(self, position: Point, t_ns: int) -> Point:
         """Return where on the sample a stage position is at ``t_ns``: drift counts from the first landing."""
         elapsed_s = 0.0 if self._zero_ns is None else (t_ns - self._zero_ns) * 1e-9
-        return (
-            position[0] + self.parameters.drift_m_s[0] * elapsed_s,
-            position[1] + self.parameters.drift_m_s[1] * elapsed_s,
-        )
+        x_m = position[0] + self.parameters.drift_m_s[0] * elapsed_s
+        y_m = position[1] + self.parameters.drift_m_s[1] * elapsed_s
+        for since_ns, x_m_s, y_m_s in self._drifts:
+            since_s = max(0, t_ns - since_ns) * 1e-9
+            x_m, y_m = x_m + x_m_s * since_s, y_m + y_m_s * since_s
+        return x_m, y_m
 
     def land(self, position: Point, t_ns: int, contact: Contact | None = None) -> Landing:
         """Come down: drift, the landing's own error, and the spot there; kept in ``landings``.

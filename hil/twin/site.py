@@ -116,9 +116,11 @@ class SwitchingSite(SourcedLoad):
 
     def _operate(self, v_set: float, i_limit_a: float) -> OperatingPoint:
         if self.state is State.LRS:
-            return ohmic_point(v_set, i_limit_a, self.r_on_ohm, self.series_ohm)
+            return ohmic_point(v_set, i_limit_a, self._beside(self.r_on_ohm), self.series_ohm)
         v_tip = _HRS.load_line(v_set, self.series_ohm)
         i_a = hrs_current(v_tip)
+        if self._shunt_s and v_tip:  # what is beside it decides: the ionic conductance without it will do
+            return ohmic_point(v_set, i_limit_a, self._beside(v_tip / i_a), self.series_ohm)
         if abs(i_a) <= i_limit_a:
             return OperatingPoint(v_tip, i_a, clamped=False)
         i_a = math.copysign(i_limit_a, v_set)

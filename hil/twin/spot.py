@@ -16,12 +16,12 @@ from hil.twin import filament
 from hil.twin.contact import Contact
 from hil.twin.hrs import Hrs
 from hil.twin.nucleation import Hazard, Trigger
+from hil.twin.terminals import STUCK_OHM
+
+__all__ = ["FROZEN", "STUCK_OHM", "Change", "Spot", "SpotState"]
 
 FROZEN: Final = 0.05
 """Largest relative change of a conductance during which it is taken as constant; a quarter while it tunnels."""
-
-STUCK_OHM: Final = 100.0
-"""Resistance in ohm of a spot that is stuck on: a filament of half a micrometre, which no reset opens."""
 
 _NEAR_M: Final = 6e-10  # a wider gap conducts less than a nanoampere at 0.12 V: it may close in one step
 _NEAR_STEP_M: Final = 1.25e-11  # a change of the tunnelling conductance by a quarter

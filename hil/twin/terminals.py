@@ -20,7 +20,9 @@ sample, the series resistor's share excluded) count from the first onset; from t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hil.errors import BenchFaultError, BenchOptionError
@@ -33,6 +35,9 @@ NEVER_NS = 1 << 62
 
 LIMIT_A = 1e-3
 """The current "to avoid damage to the c-AFM tip" (Lu et al.)."""
+
+STUCK_OHM = 100.0
+"""Resistance in ohm of a spot that is stuck on: a filament of half a micrometre, which no reset opens."""
 
 SAMPLE_NS = 200_000
 """Grid of ``samples_over_limit``."""
@@ -83,6 +88,11 @@ class SourcedLoad(ABC):
         self._over_s = 0.0
         self._samples_over = 0
         self._counts = {"set_onset": 0, "safe": 0, "live": 0}
+        self.on_event: Callable[[int, str], None] | None = None
+        """Told of every event of the truth record as it is written: ns and name."""
+        self._shunts: dict[str, float] = {}
+        self._shunt_s = 0.0
+        self._lost = False
 
     def set_source(self, t_ns: int, v_set: float, i_limit_a: float, *, connected: bool) -> None:
         """Change the source; see :class:`hil.protocols.Load`. Setting what is set already changes nothing."""
@@ -149,6 +159,64 @@ class SourcedLoad(ABC):
         """Voltage at the terminals now, in V: the level, or less while clamped."""
         return self._point.v_tip + self._point.i_a * self.series_ohm
 
+    # What goes wrong between tip and sample
+
+    @property
+    def next_change_ns(self) -> int:
+        """When the sample changes by itself if nothing else happens, in ns; NEVER_NS for never."""
+        return self._next_ns
+
+    def shunt(self, t_ns: int, name: str, siemens: float) -> None:
+        """Put a conductance in S beside the sample from ``t_ns`` on; 0 takes the one of this name away."""
+        if siemens < 0 or not math.isfinite(siemens):
+            raise BenchFaultError(f"shunt {name}: {siemens} S: want a finite conductance of 0 or more")
+        self.advance(t_ns)
+        self._close_segment(t_ns)
+        self._shunts.pop(name, None)
+        if siemens:
+            self._shunts[name] = siemens
+        self._shunt_s = sum(self._shunts.values())
+        self._open_segment(t_ns)
+        self.advance(t_ns)
+
+    def shunt_for(self, amps: float) -> float:
+        """Return the conductance in S beside the sample that makes its current ``amps`` in magnitude, as far as it can.
+
+        At least 1 ohm, so that the circuit decides. 0 where nothing drives a current, or more flows already.
+        """
+        if self._path_open or self._lost or not self._v_set:
+            return 0.0
+        r_ohm = max(1.0, abs(self._v_set) / amps - self.series_ohm)
+        v_tip, i_a = self.v_tip, self.terminal_current_a
+        present_s = abs(i_a / v_tip) if v_tip else 0.0
+        return max(0.0, 1 / r_ohm - present_s)
+
+    def lose_contact(self, t_ns: int) -> str:
+        """Let nothing be conducted from ``t_ns`` on; return what was done, empty where nothing was in contact."""
+        self.advance(t_ns)
+        if self._lost:
+            return ""
+        i_a = self.terminal_current_a
+        self._close_segment(t_ns)
+        self._lost = True
+        self._open_segment(t_ns)
+        return f"the tip is open, {i_a:.3e} A before"
+
+    def stick_on(self, t_ns: int) -> str:
+        """Let there be :data:`STUCK_OHM` for good from ``t_ns`` on; return what was done, empty without a contact."""
+        if self._lost or "stuck on" in self._shunts:
+            return ""
+        self.advance(t_ns)
+        self._dosing = True
+        v_tip = self.v_tip
+        self.shunt(t_ns, "stuck on", 1 / STUCK_OHM)
+        self._record(t_ns, "set_onset", v_tip, self.terminal_current_a, {"r_on_ohm": STUCK_OHM, "stuck_on": True})
+        return f"{STUCK_OHM:g} ohm for good"
+
+    def _beside(self, r_ohm: float) -> float:
+        """Return a resistance with what is beside it, in ohm."""
+        return r_ohm if not self._shunt_s else 1 / (1 / r_ohm + self._shunt_s)
+
     def _switch(self, v_set: float, i_limit_a: float, *, connected: bool) -> None:
         """Take over what the source is set to; called between two segments."""
         self._v_set, self._i_limit_a, self._connected = v_set, i_limit_a, connected
@@ -176,6 +244,8 @@ class SourcedLoad(ABC):
     def _operating_point(self) -> OperatingPoint:
         if not self._connected:
             return OperatingPoint(0.0, 0.0, clamped=False)
+        if self._lost:
+            return OperatingPoint(self._v_set, 0.0, clamped=False)
         return self._operate(self._v_set, self._i_limit_a)
 
     def _open_segment(self, t_ns: int) -> None:
@@ -188,12 +258,13 @@ class SourcedLoad(ABC):
         if safe != self._safe:
             self._safe = safe
             self._record(t_ns, "safe" if safe else "live", point.v_tip, point.i_a)
-        self._next_ns = self._schedule(t_ns)
+        self._next_ns = NEVER_NS if self._lost else self._schedule(t_ns)
 
     def _close_segment(self, t_ns: int) -> None:
         dt_ns = t_ns - self._since_ns
         point = self._point
-        self._elapse(dt_ns)
+        if not self._lost:
+            self._elapse(dt_ns)
         if abs(point.i_a) > self.limit_a:
             self._count_over(self._since_ns, t_ns)
         charge_c = point.i_a * (dt_ns * 1e-9)
@@ -222,3 +293,5 @@ class SourcedLoad(ABC):
             "connected": self._connected,
         }
         self.truth.write(entry | (more or {}))
+        if self.on_event is not None:
+            self.on_event(t_ns, event)

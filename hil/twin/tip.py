@@ -109,6 +109,16 @@ class ScanningTip(LiveLoad):
             self.move(look_ns, x_m, y_m, z_m)
         super().advance(t_ns)
 
+    def drift(self, t_ns: int, x_m_s: float, y_m_s: float) -> str:
+        """Let the sample drift from ``t_ns`` on, in m/s, on top of what it does anyway; return what was done."""
+        self.advance(t_ns)
+        self.sample.drift(t_ns, x_m_s, y_m_s)
+        return f"drift of {x_m_s * 1e9:g}, {y_m_s * 1e9:g} nm/s"
+
+    def _lose(self, t_ns: int, spot: Spot) -> None:
+        self.open_tip = True
+        super()._lose(t_ns, spot)
+
     # The same without a stage
 
     @property
