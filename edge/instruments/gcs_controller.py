@@ -65,6 +65,7 @@ class GcsController:
         try:
             return parse(reply)
         except RemoteProtocolError as error:
+            self.link.doubt()
             asked = message.strip().decode("ascii", "backslashreplace")
             raise InstrumentError(f"{self.name}: the reply to {asked} is {error}") from error
 

@@ -1,148 +1,36 @@
-"""Questions and replies on the line of a GCS 2.0 controller: replies of several lines, and stops that never wait.
+"""The line of a GCS 2.0 controller: replies of several lines, see :mod:`edge.instruments.stage_link`.
 
-A sibling of :mod:`edge.instruments.link`, whose replies are single lines and whose hot path has no place for this.
-GCS replies carry no tag, and those to ``POS?`` and ``MOV?`` look alike. A reply that comes late could therefore pass
-for the answer to the next question; after a time-out the line must first have been quiet.
+GCS replies carry no tag, and those to ``POS?`` and ``MOV?`` look alike.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Final
-
-from edge.clock import Clock, TimerHandle
-from edge.errors import InstrumentError, LinkLostError, ReplyTimeoutError
+from edge.clock import Clock
+from edge.errors import InstrumentError
+from edge.instruments.stage_link import MAX_UNSENT, NOISY_S, QUIET_S, RETRY_NS, StageLink
 from edge.instruments.transport import Transport
 from firmware_proto.gcs2.replies import Overlong, Reply, ReplySplitter
 
-QUIET_S: Final = 0.25
-"""Silence after a time-out before the next question: longer than any reply is late that is still coming."""
-NOISY_S: Final = 3.0
-"""A line that is not quiet for so long is given up."""
-MAX_UNSENT: Final = 4096
-RETRY_NS: Final = 5_000_000
+__all__ = ["MAX_UNSENT", "NOISY_S", "QUIET_S", "RETRY_NS", "GcsLink"]
 
 
-class GcsLink:
+class GcsLink(StageLink[Reply | Overlong]):
     """One controller's line, shared by the drivers on it (stage, contact). Hold ``lock`` around an exchange."""
 
     def __init__(self, transport: Transport, clock: Clock) -> None:
         """Take over ``transport``'s readable callback; sends nothing."""
-        self.transport = transport
-        self.clock = clock
-        self.lock = asyncio.Lock()
-        self.on_lost: Callable[[LinkLostError], None] = lambda _error: None
-        self.lost: LinkLostError | None = None
-        self.strays = 0
-        """Replies nobody had asked for."""
-        self._splitter = ReplySplitter()
-        self._waiting: asyncio.Future[Reply | Overlong] | None = None
-        self._unsent = b""
-        self._retry: TimerHandle | None = None
-        self._doubtful = False
-        self._heard_ns = 0
-        transport.on_readable(self.readable)
-
-    def readable(self) -> None:
-        """Read what has arrived and hand out complete replies."""
-        try:
-            data = self.transport.read()
-        except LinkLostError as error:
-            self._lose(error)
-            return
-        if not data:
-            return
-        self._heard_ns = self.clock.now_ns()
-        for event in self._splitter.feed(data):
-            if self._waiting is None or self._waiting.done():
-                self.strays += 1
-            else:
-                self._waiting.set_result(event)
-
-    def _lose(self, error: LinkLostError) -> None:
-        if self.lost is None:
-            self.lost = error
-            self.transport.on_readable(None)
-            if self._waiting is not None and not self._waiting.done():
-                self._waiting.set_exception(error)
-            self.on_lost(error)
-
-    def write(self, data: bytes) -> None:
-        """Hand a whole message to the line, behind whatever it has not taken yet; never waits, never raises.
-
-        A link that is found to be gone is told by ``on_lost`` and by the next question. While the line has not taken
-        MAX_UNSENT bytes, further messages are dropped whole: then only the repeats of a stop get that far.
-        """
-        if self.lost is not None:
-            return
-        self._push()
-        if len(self._unsent) < MAX_UNSENT:
-            self._unsent += data
-            self._push()
-
-    def _push(self) -> None:
-        """Offer the line what it has not taken; try again by itself as long as something is left."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        if not self._unsent or self.lost is not None:
-            return
-        try:
-            taken = self.transport.write(self._unsent)
-        except LinkLostError as error:
-            self._lose(error)
-            return
-        self._unsent = self._unsent[taken:]
-        if self._unsent:
-            self._retry = self.clock.call_at(self.clock.now_ns() + RETRY_NS, self._push)
+        super().__init__(transport, clock, ReplySplitter())
 
     async def query(self, message: bytes, timeout_s: float) -> Reply:
         """Ask and return the whole reply; call it with ``lock`` held.
 
         Raises ReplyTimeoutError, LinkLostError, or InstrumentError for a reply without an end.
         """
-        if self.lost is not None:
-            raise self.lost
-        if self._waiting is not None:
-            raise InstrumentError(f"{self.transport.name}: a question was asked before the last one was answered")
-        if self._doubtful:
-            await self._quiet()
-        reply: asyncio.Future[Reply | Overlong] = asyncio.get_running_loop().create_future()
-        asked = message.rstrip().decode("ascii", "backslashreplace")
+        reply = await super().query(message, timeout_s)
+        # An over-long one was refused below; the type checker does not know that.
+        assert isinstance(reply, Reply)  # noqa: S101
+        return reply
 
-        def give_up() -> None:
-            if not reply.done():
-                reply.set_exception(
-                    ReplyTimeoutError(
-                        f"{self.transport.name}: no reply to {asked!r} in {timeout_s:g} s; is the stage controller "
-                        "on, and at this baud rate?"
-                    )
-                )
-
-        self._waiting = reply
-        # Until the reply is here, whatever ends this wait leaves a reply on its way.
-        self._doubtful = True
-        self.write(message)
-        timer = self.clock.call_at(self.clock.now_ns() + int(timeout_s * 1e9), give_up)
-        try:
-            event = await reply
-        finally:
-            timer.cancel()
-            self._waiting = None
+    def _refuse(self, event: Reply | Overlong, asked: str) -> None:
         if isinstance(event, Overlong):
             raise InstrumentError(f"{self.transport.name}: the reply to {asked!r} has no end: {event.head[:80]!r}")
-        self._doubtful = False
-        return event
-
-    async def _quiet(self) -> None:
-        began_ns = self._heard_ns = self.clock.now_ns()
-        quiet_ns = int(QUIET_S * 1e9)
-        while (due_ns := self._heard_ns + quiet_ns) > (now_ns := self.clock.now_ns()):
-            if now_ns - began_ns > NOISY_S * 1e9:
-                raise InstrumentError(f"{self.transport.name}: the line does not get quiet; is a stage at its end?")
-            await self.clock.sleep_until(due_ns)
-            if self.lost is not None:
-                raise self.lost
-        self._splitter.reset()
-        self._doubtful = False

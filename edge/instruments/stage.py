@@ -1,15 +1,16 @@
 """What the controller needs of any stage, and of anything that can tell contact. SI units throughout.
 
-A stage is on a line of its own: no message to it can delay a cut. Third parties will add one by the entry point
-``tipguard.stage``; drivers share the deadlines and the errors that stand here.
+A stage is on a line of its own: no message to it can delay a cut. A controller with another vocabulary needs
+no new driver but a command map (:mod:`edge.instruments.scpi_stage`); third parties add drivers by the entry point
+``tipguard.stage``. All share the deadlines and the errors that stand here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from edge.errors import InstrumentError, LocalError
 
@@ -129,6 +130,15 @@ class Stage(Protocol):
 
     async def take_error(self) -> int:
         """Return the error nobody has dealt with, 0 for none, and forget it."""
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A stage that has something to tell a person who checks the rig: what it cannot verify, once it has started."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Sentences without a full stop; empty if there is nothing."""
 
 
 class Contact(Protocol):
