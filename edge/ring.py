@@ -84,6 +84,14 @@ class Kind(enum.IntEnum):
     """Declared hole: msgpack map {stream, from, to, cause}."""
     STATUS = 7
     """msgpack map: the worker's state, as of now."""
+    TAPE = 8
+    """A stretch of the flight record (:mod:`edge.tape`); ``seq`` counts the stretches of this epoch."""
+    TAPE_START = 9
+    """msgpack map: where a replay can begin; ``seq`` is that of the stretch that follows it."""
+
+
+TAPE_KINDS: Final = frozenset({Kind.TAPE, Kind.TAPE_START})
+"""For the flight record only: they are published nowhere, and dropped before a sample is."""
 
 
 _SAMPLE_KIND: Final = int(Kind.SAMPLE) << 24 | _SAMPLE.size

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from edge.cli import bench, check, init, processes, run, talk, watch
+from edge.cli import bench, check, init, processes, replay, run, talk, watch
 
 ORDER: Final = (
     "init",
@@ -23,6 +23,7 @@ ORDER: Final = (
     "safe-off",
     "controller",
     "uplink",
+    "replay",
     "bench",
     "hil",
     "demo",
@@ -66,6 +67,7 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
     app.command("serve")(processes.serve)
     app.command("controller")(processes.controller)
     app.command("uplink")(processes.uplink)
+    app.command("replay")(replay.replay)
     app.command("bench")(bench.bench)
     app.command("safe-off")(_safe_off_help)
     if with_hil:

@@ -16,6 +16,7 @@ from edge.cli.layout import say
 from edge.cli.words import REARM, state_in_words
 from edge.config import Config, load
 from edge.errors import BusyError, TipguardError
+from edge.flight import flight_dir
 from edge.logs import configure_logs
 
 
@@ -104,6 +105,9 @@ def uplink_settings(config: Config) -> Any:  # noqa: ANN401 - UplinkSettings, im
         port=config.uplink.port,
         username=config.uplink.username,
         password=mqtt_password(config),
+        flight_directory=flight_dir(config.rig.id, config.recorder.directory) if config.recorder.enabled else None,
+        flight_keep_bytes=config.recorder.keep_bytes,
+        flight_segment_bytes=config.recorder.segment_bytes,
     )
 
 

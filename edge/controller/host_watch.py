@@ -26,9 +26,17 @@ class HostWatch:
         self._page = page
         self._suspended = suspended
         self._slept_ns = suspended()
+        self.on_fault: Callable[[str], None] = lambda _fault: None
+        """Told of every fault that is found."""
 
     def fault(self, now_ns: int) -> str | None:
         """Return one line, or None. A sleep is told once; a silent keeper for as long as it is."""
+        fault = self._fault(now_ns)
+        if fault is not None:
+            self.on_fault(fault)
+        return fault
+
+    def _fault(self, now_ns: int) -> str | None:
         age_ns = now_ns - self._page.keeper_heartbeat_ns
         if age_ns > KEEPER_AGE_NS:
             return f"the keeper has not stirred for {age_ns / 1e9:.1f} s: nobody would cut if this process died"

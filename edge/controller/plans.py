@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 from typing import Any
+
+import msgpack
 
 from edge.errors import PlanRefusedError
 from edge.experiments.steps import Plan
@@ -31,3 +34,17 @@ def make_plan(name: object, parameters: object) -> Plan:
     except TypeError as error:
         raise PlanRefusedError(f"{name}: {error}", reason="bad_plan") from error
     return plan
+
+
+def recipe(plan: Plan) -> dict[str, Any]:
+    """Return what :func:`make_plan` makes the same plan from, as a map of plan and parameters, in plain values.
+
+    ``parameters`` is None for a plan that does not say: one that is no dataclass, or holds what msgpack cannot.
+    """
+    parameters: dict[str, Any] | None = None
+    fields: dict[str, dataclasses.Field[Any]] = getattr(plan, "__dataclass_fields__", {})
+    if fields:
+        given = {name: getattr(plan, name) for name, field in fields.items() if field.init}
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            parameters = msgpack.unpackb(msgpack.packb(given))
+    return {"plan": plan.name, "parameters": parameters}

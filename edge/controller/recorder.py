@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import collections
 import secrets
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgpack
 
 from edge.clock import Clock
+from edge.controller.tape_writer import TapeWriter
+from edge.instruments.recording import Tape
 from edge.ring import Kind, RingWriter
 from edge.samples import Sample
 
@@ -23,17 +25,80 @@ MAX_WAITING_DOCS: Final = 256
 STREAMS: Final = {Kind.EVENT: "events", Kind.RUN: "runs"}
 
 
+RING_MATTERS_AT: Final = 0.5
+"""From here on how full the ring is can decide something, and goes onto the tape."""
+
+
 def new_id() -> int:
     """Return a random 64-bit id that is never 0."""
     return secrets.randbits(64) or 1
 
 
+class Outside(Protocol):
+    """What a worker takes from neither port nor clock. A replay gives what was recorded."""
+
+    def new_id(self, what: str) -> int:
+        """Return a random 64-bit id that is never 0."""
+
+    def draw(self, what: str, below: int) -> int:
+        """Return a random number from 0 to ``below`` - 1."""
+
+    def ring_used(self) -> float:
+        """Return the share of the ring that is not released, 0..1."""
+
+
+class Live:
+    """The world as it is, onto the tape where there is one."""
+
+    def __init__(self, ring: RingWriter, tape: Tape | None) -> None:
+        """Draw from the system, look at ``ring``."""
+        self._ring = ring
+        self._tape = tape
+
+    def new_id(self, what: str) -> int:
+        """See Outside."""
+        value = new_id()
+        if self._tape is not None:
+            self._tape.draw(what, value)
+        return value
+
+    def draw(self, what: str, below: int) -> int:
+        """See Outside."""
+        value = secrets.randbelow(below)
+        if self._tape is not None:
+            self._tape.draw(what, value)
+        return value
+
+    def ring_used(self) -> float:
+        """See Outside."""
+        used = self._ring.used_fraction
+        if used >= RING_MATTERS_AT and self._tape is not None:
+            self._tape.ring(used)
+        return used
+
+
 class Recorder:
     """The worker's only way out: everything that leaves the worker goes through here."""
 
-    def __init__(self, ring: RingWriter, *, rig: str, clock: Clock, prev_epoch: int = 0, version: str = "") -> None:
-        """Begin a new epoch, linked to the previous one, which is never ordered against it."""
-        self.epoch = new_id()
+    def __init__(
+        self,
+        ring: RingWriter,
+        *,
+        rig: str,
+        clock: Clock,
+        prev_epoch: int = 0,
+        version: str = "",
+        tape: Tape | None = None,
+        outside: Outside | None = None,
+    ) -> None:
+        """Begin a new epoch, linked to the previous one, which is never ordered against it.
+
+        ``tape``: goes into the ring with every tick, as long as that has room to spare. ``outside``: None for the
+        world as it is.
+        """
+        self.outside = outside or Live(ring, tape)
+        self.tape = tape
+        self.epoch = self.outside.new_id("epoch")
         self.run = 0
         self.samples = 0
         self.samples_lost = 0
@@ -49,6 +114,7 @@ class Recorder:
         # The ring takes records up to a quarter of its size.
         self._max_doc = ring.capacity_bytes // 4 - 64
         self._rig = rig
+        self.tape_writer = None if tape is None else TapeWriter(tape, ring, self.epoch)
         self._put(
             Kind.EPOCH,
             0,
@@ -64,7 +130,7 @@ class Recorder:
     @property
     def ring_used(self) -> float:
         """Share of the ring that the uplink has not released, 0..1."""
-        return self._ring.used_fraction
+        return self.outside.ring_used()
 
     def ring_left_s(self, samples_per_s: float) -> float:
         """Return how long the free part of the ring lasts at a sample rate, in s."""
@@ -102,6 +168,8 @@ class Recorder:
 
     def tick(self, now_ns: int) -> None:
         """Close a frame that has been open for 1 s; write what did not fit before. Not for the hot path."""
+        if self.tape_writer is not None:
+            self.tape_writer.tick(now_ns)
         if self._in_frame and now_ns - self._frame_started_ns >= FRAME_NS:
             self.close_frame()
         while self._waiting and self._ring.write(self._waiting[0][0], self.epoch, *self._waiting[0][1:]):
@@ -114,6 +182,32 @@ class Recorder:
         lost, self._lost_docs = self._lost_docs, []
         for kind, first, last in lost:
             self._put_numbered(Kind.TOMBSTONE, _hole(STREAMS[kind], first, last))
+
+    def flush_tape(self) -> None:
+        """Write what the tape still holds; at the end of a worker."""
+        if self.tape_writer is not None:
+            self.tape_writer.flush()
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is half written, nothing waits for room."""
+        return not self._in_frame and not self._waiting and self._hole_from is None and not self._lost_docs
+
+    def memory(self) -> dict[str, Any]:
+        """Return the numbers that come next; at rest."""
+        return {
+            "samples": self.samples,
+            "samples_lost": self.samples_lost,
+            "frame": self._frame,
+            "next_seq": {int(kind): seq for kind, seq in self._next_seq.items()},
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Take over what :meth:`memory` gave."""
+        self.samples = memory["samples"]
+        self.samples_lost = memory["samples_lost"]
+        self._frame = memory["frame"]
+        self._next_seq = {Kind(kind): seq for kind, seq in memory["next_seq"].items()}
 
     def _declare_hole(self, until: int) -> None:
         first, self._hole_from = self._hole_from, None

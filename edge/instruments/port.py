@@ -108,6 +108,8 @@ class HotSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self._hot: dict[int, Callable[[], None]] = {}
+        self.polled = False
+        """A poll has returned; whoever looks at this takes it back."""
 
     def register_hot(self, fileobj: FileDescriptorLike, callback: Callable[[], None]) -> None:
         """Call ``callback`` in :meth:`select` whenever ``fileobj`` is readable or hung up."""
@@ -127,6 +129,7 @@ class HotSelector(selectors.DefaultSelector):
         ready = super().select(timeout)
         hot = self._hot
         if not hot or not ready:
+            self.polled = True
             return ready
         rest = []
         for item in ready:
@@ -135,6 +138,7 @@ class HotSelector(selectors.DefaultSelector):
                 rest.append(item)
             else:
                 callback()
+        self.polled = True
         return rest
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from edge import frames
 from edge.errors import FrameError, RingError
-from edge.ring import Kind, Record, unpack_sample
+from edge.ring import TAPE_KINDS, Kind, Record, unpack_sample
 from edge.samples import Sample
 
 _DOCUMENTS = {
@@ -96,7 +96,7 @@ class Assembler:
             self.worker = self._map(record)
         elif record.kind in _DOCUMENTS:
             built.append(self._document(record))
-        else:
+        elif record.kind not in TAPE_KINDS:
             self._log.error("record of an unknown kind in the ring: a newer controller?", kind=record.kind)
         return built
 

@@ -17,6 +17,7 @@ from edge import frames
 from edge.clock import Clock, LoopClock
 from edge.uplink import documents
 from edge.uplink.assemble import Assembler, Built
+from edge.uplink.flight import FlightWriter
 from edge.uplink.keeper import Keeper
 from edge.uplink.mqtt import Connect, Connection, Publication, connect
 from edge.uplink.settings import UplinkSettings
@@ -91,6 +92,18 @@ class _Uplink:
             detach=self._detach,
             log=self._log,
         )
+        self._flight = (
+            None
+            if settings.flight_directory is None
+            else FlightWriter(
+                settings.flight_directory,
+                settings.rig,
+                keep_bytes=settings.flight_keep_bytes,
+                segment_bytes=settings.flight_segment_bytes,
+                clock=clock,
+                log=self._log,
+            )
+        )
         self._connection: Connection | None = None
         self._worker: Answer = {}
         self._last_record_ns = 0
@@ -105,6 +118,7 @@ class _Uplink:
             "uplink started; no durable outbox yet: frames are kept only in the ring until the broker has them",
             broker=f"{self._settings.host}:{self._settings.port}",
             ring=str(self._settings.ring_path),
+            flight_record=str(self._settings.flight_directory or "off"),
         )
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._watch_stop()), group.create_task(self._ask_worker())]
@@ -118,6 +132,8 @@ class _Uplink:
                 for helper in helpers:
                     helper.cancel()
         self._source.close()
+        if self._flight is not None:
+            self._flight.close()
         self._log.info("uplink stopped", waiting=self._window.waiting)
 
     async def _watch_stop(self) -> None:
@@ -155,11 +171,17 @@ class _Uplink:
             if self._source.look_after():
                 self._queue(self._assembler.close())
                 if not self._window.holds_frames:
+                    if self._flight is not None:
+                        self._flight.end_ring()
                     self._source.switch()
         busy = self._drain(now_ns)
         self._window.send()
+        if self._flight is not None:
+            self._flight.turn()
         floor = self._window.floor(self._source.cursor)
         opened = self._assembler.open_start
+        if self._flight is not None:
+            floor = min(floor, self._flight.floor(self._source.cursor, self._source.capacity_bytes))
         self._source.release_to(floor if opened is None else min(floor, opened))
         if self._window.stalled_ns > self._settings.ack_timeout_s * 1e9:
             self._log.warning("broker does not acknowledge; trying again", after_s=self._settings.ack_timeout_s)
@@ -200,6 +222,8 @@ class _Uplink:
                     self._queue(self._assembler.close())
                 return False
             self._last_record_ns = now_ns
+            if self._flight is not None:
+                self._flight.take(record)
             self._queue(self._assembler.feed(record))
         return True
 
@@ -235,7 +259,8 @@ class _Uplink:
 
     def _condition(self) -> object:
         """What is worth a new status document at once."""
-        return self._state(), self._assembler.epoch, self._window.fault
+        flight_fault = None if self._flight is None else self._flight.fault
+        return self._state(), self._assembler.epoch, self._window.fault, flight_fault
 
     def _announce(self) -> None:
         self._announced = self._condition()
@@ -268,5 +293,7 @@ class _Uplink:
                 "dropped": self._assembler.dropped,
                 "skipped_bytes": self._source.skipped_bytes,
                 "fault": self._window.fault,
+                "flight_fault": None if self._flight is None else self._flight.fault,
+                "flight_missed": 0 if self._flight is None else self._flight.missed,
             },
         )

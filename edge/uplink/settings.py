@@ -39,6 +39,10 @@ class UplinkSettings:
     keepalive_s: int = 15
     stop_flush_s: float = 2.0
     """At a stop, wait so long for what is under way."""
+    flight_directory: Path | None = None
+    """Where segments of the flight record go; None: nowhere."""
+    flight_keep_bytes: int = 256 * 1024 * 1024
+    flight_segment_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
         """Check what would fail late or fail silently."""

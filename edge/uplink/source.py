@@ -29,6 +29,11 @@ class Source:
         return self._reader.cursor if self._reader else 0
 
     @property
+    def capacity_bytes(self) -> int:
+        """Bytes of records the ring has room for; 0 without a ring."""
+        return self._reader.capacity_bytes if self._reader else 0
+
+    @property
     def used_fraction(self) -> float | None:
         """Share of the ring that is not released; None without a ring."""
         return self._reader.used_fraction if self._reader else None

@@ -58,6 +58,8 @@ def test_kinds_are_frozen() -> None:
         ("EPOCH", 5),
         ("TOMBSTONE", 6),
         ("STATUS", 7),
+        ("TAPE", 8),
+        ("TAPE_START", 9),
     ]
 
 
