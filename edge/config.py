@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge.command_map import DRIVER, load_command_map
 from edge.errors import ConfigError
 
 CURRENT_LIMIT_MAX_A = 1.05
@@ -82,6 +83,8 @@ class StageConfig(_Section):
     """The stage, and how the tip is brought to the sample. Read only where ``ports.stage`` is there."""
 
     driver: Annotated[str, Field(min_length=1)] = "pi-gcs2"
+    command_map: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """File with the controller's vocabulary, for the driver scpi-stage; relative to this file."""
     serial_number: Annotated[str, Field(min_length=1)] | None = None
     """Compared with ``*IDN?`` where given; required on real hardware."""
     x: AxisName = "1"
@@ -154,6 +157,17 @@ class Runtime(_Section):
     ring_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 16 * 1024 * 1024
 
 
+class RecorderConfig(_Section):
+    """The flight record: everything that passes the ports, kept for a replay."""
+
+    enabled: bool = True
+    keep_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 256 * 1024 * 1024
+    """What all segments of this rig may take on disk, about ten hours under bias; the oldest go first."""
+    segment_bytes: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 4 * 1024 * 1024
+    directory: Annotated[str, Field(min_length=1)] | None = None
+    """Where segments go; default: the state directory, see `edge.flight.flight_dir`."""
+
+
 class UplinkConfig(_Section):
     """Where frames go."""
 
@@ -176,6 +190,7 @@ class Config(_Section):
     limits: Limits = Limits()
     event: EventConfig = EventConfig()
     runtime: Runtime = Runtime()
+    recorder: RecorderConfig = RecorderConfig()
     uplink: UplinkConfig = UplinkConfig()
 
 
@@ -238,7 +253,30 @@ def load(path: str | Path) -> Config:
             file=file,
             key="limits.hard_limit_a",
         )
-    return config
+    return _with_command_map(config, Path(path))
+
+
+def _with_command_map(config: Config, rig_file: Path) -> Config:
+    """Check the stage's command map, and return the configuration with the map's path made absolute."""
+    stage = config.stage
+    file, key = str(rig_file), "stage.command_map"
+    if (stage.command_map is None) != (stage.driver != DRIVER):
+        wrong = f"value {stage.command_map!r}: only driver {DRIVER!r} reads it; stage.driver is {stage.driver!r}"
+        if stage.command_map is None:
+            wrong = f"is missing; driver {DRIVER!r} needs it"
+        raise ConfigError(f"{file}: {key}: {wrong}", file=file, key=key)
+    if stage.command_map is None:
+        return config
+    path = (rig_file.parent / stage.command_map).absolute()
+    axes = load_command_map(path).axes
+    for name, value in (("x", stage.x), ("y", stage.y), ("z", stage.z)):
+        if value not in axes:
+            raise ConfigError(
+                f"{file}: stage.{name}: value {value!r}: expected one of the axes of {path}: {', '.join(axes)}",
+                file=file,
+                key=f"stage.{name}",
+            )
+    return config.model_copy(update={"stage": stage.model_copy(update={"command_map": str(path)})})
 
 
 TEMPLATE = """\
@@ -265,7 +303,8 @@ line_frequency_hz = 50       # 50 or 60
 # baud = 115200              # the same as on the controller
 
 # [stage]
-# driver = "pi-gcs2"
+# driver = "pi-gcs2"         # "pi-gcs2", or "scpi-stage" with command_map
+# # command_map = "stage.toml"  # the controller's vocabulary, a file beside this one; docs/stage.md
 # serial_number = "..."      # compared with *IDN? where given; required on real hardware
 # x = "1"                    # names of the axes, as the controller has them
 # y = "2"
@@ -303,6 +342,12 @@ post_s = 0.5
 [runtime]
 realtime = "auto"            # "auto": SCHED_FIFO and locked memory where permitted; "off": never
 
+# [recorder]                 # the flight record: what passes the ports, for `tipguard replay`
+# enabled = true
+# keep_bytes = 268435456     # on disk, all segments of this rig: a night under bias; the oldest go first
+# segment_bytes = 4194304    # one segment, about
+# directory = "/var/lib/..." # default: the state directory of this service or user
+
 [uplink]
 host = "127.0.0.1"
 port = 1883
@@ -322,16 +367,20 @@ def template(
     series_ohm: float,
     stage_path: str | None = None,
     stage_serial_number: str | None = None,
+    stage_command_map: str | None = None,
+    stage_axes: Sequence[str] = (),
 ) -> str:
     """Return the text of a commented configuration that :func:`load` accepts, with a stage where its port is given.
 
-    Raises ConfigError where a value cannot be written into it.
+    ``stage_command_map``: the driver is then the one that reads it; ``stage_axes``: what it calls x, y and z. Raises
+    ConfigError where a value cannot be written into it.
     """
     given = {
         "ports.smu.path": path,
         "smu.serial_number": serial_number,
         "ports.stage.path": stage_path,
         "stage.serial_number": stage_serial_number,
+        "stage.command_map": stage_command_map,
     }
     for key, value in given.items():
         if value is not None and not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}", value):
@@ -340,18 +389,25 @@ def template(
             )
     if stage_path is None and stage_serial_number is not None:
         raise ConfigError("stage.serial_number: of which stage? Its port is missing", key="ports.stage.path")
+    if stage_path is None and stage_command_map is not None:
+        raise ConfigError("stage.command_map: of which stage? Its port is missing", key="ports.stage.path")
     text = TEMPLATE.format(path=path, serial=serial_number, series_ohm=f"{series_ohm:.15g}")
     if stage_path is None:
         return text
-    serial = {} if stage_serial_number is None else {"serial_number": stage_serial_number}
-    return with_stage(text, {"path": stage_path, **serial})
+    values: dict[str, float | str | bool] = {"path": stage_path}
+    if stage_serial_number is not None:
+        values["serial_number"] = stage_serial_number
+    if stage_command_map is not None:
+        values |= {"driver": DRIVER, "command_map": stage_command_map}
+        values |= dict(zip("xyz", stage_axes, strict=False))
+    return with_stage(text, values)
 
 
 def with_stage(text: str, values: Mapping[str, float | str | bool]) -> str:
     """Uncomment the stage's sections of a template's text and put ``values`` in; raise ConfigError if it cannot.
 
-    ``values``: keys of [ports.stage], [stage] and [contact], no two of which are alike. A serial number that is not
-    among them stays a comment.
+    ``values``: keys of [ports.stage], [stage] and [contact], no two of which are alike. A serial number or a command
+    map that is not among them stays a comment.
     """
     begin, end = text.find(f"\n{_STAGE_BEGIN}"), text.find(f"\n{_STAGE_END}")
     if not 0 <= begin < end:
@@ -360,14 +416,15 @@ def with_stage(text: str, values: Mapping[str, float | str | bool]) -> str:
     lines = []
     for line in text[begin:end].split("\n"):
         setting, _, comment = line.removeprefix("# ").partition(" # ")
-        key = setting.partition(" = ")[0]
+        # Marked twice: what is a choice and no default stays a comment unless it is asked for.
+        key = setting.partition(" = ")[0].removeprefix("# ")
         if key in left:
             # JSON's strings, numbers and booleans are TOML's.
             setting = f"{key} = {json.dumps(left.pop(key))}"
         elif key == "serial_number":
             lines.append(line)
             continue
-        lines.append(f"{setting.rstrip():<29}# {comment}" if comment else setting)
+        lines.append(f"{setting.rstrip():<28} # {comment}" if comment else setting)
     if left:
         raise ConfigError(f"the configuration's template has not one key {next(iter(left))!r} of a stage")
     return text[:begin] + "\n".join(lines) + text[end:]

@@ -51,6 +51,10 @@ class RingError(LocalError, ValueError):
     """A ring file cannot be used."""
 
 
+class FlightError(LocalError, ValueError):
+    """A flight record cannot be read, written or replayed. The message says from where on, and what would do."""
+
+
 class AnalysisError(LocalError, ValueError):
     """Measured values that cannot be analysed as asked for: arrays that do not fit together, a number out of range."""
 

@@ -15,13 +15,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from hil.devices.keithley2400 import Keithley2400
+from hil.command_line import words_of
+from hil.described import Described, described_rig, load_rules
+from hil.devices.described_stage import DescribedStage
 from hil.devices.pi_gcs2 import AxisModel, Model, PiController
 from hil.devices.pi_gcs2.model import DEFAULT_IDENTITY
 from hil.errors import BenchOptionError
+from hil.faults.served import ServedFaults, SmuPlug, StagePlug
 from hil.options import check_baud, check_serial_number, numbers, seed_of
+from hil.protocols import StageDevice
 from hil.serving import Plugged, serve_devices
-from hil.smu import check_unit
 from hil.stage import BAUDS, check_travel
 from hil.twin.circuit import Circuit
 from hil.twin.contact import Cantilever
@@ -29,6 +32,7 @@ from hil.twin.grains import Box
 from hil.twin.sample_map import MapParameters, SampleMap
 from hil.twin.tip import ScanningTip
 from hil.twin.truth import Entry, TruthRecord
+from hil.unit import unit_spec
 
 START_ABOVE_UM: Final = 0.5
 """How far above the surface the tip is at power-on, unless it is said otherwise."""
@@ -41,25 +45,30 @@ SIGNS: Final = {"+": 1, "-": -1}
 class RigOptions:
     """What the command line says; values are checked by :func:`serve_rig`.
 
-    ``baud``, ``terminator``, ``serial_number``, ``series_ohm``, ``cable_f``, ``transients``: the 2400 and its path, as
-    in :class:`hil.smu.SmuOptions`. ``seed`` (0 to 2**32 - 1) makes sample, noise and creep; None draws one, which the
-    ready line tells. ``xi_nm`` (0.1 to 1e4), ``placement_sd_nm`` (0 to 1000), ``drift_nm_s`` (x,y; up to 1000):
-    the sample, as in :class:`hil.twin.sample_map.MapParameters`. ``layer``, ``stuck_on``, ``bridged``: any number of
-    boxes x0,y0,x1,y1 in um. ``open_tip``: the tip conducts nothing.
+    ``baud``, ``terminator``, ``serial_number``, ``flow``, ``abort_swallow_ms``, ``profile``, ``series_ohm``,
+    ``cable_f``, ``transients``: the 2400 and its path, as in :class:`hil.smu.SmuOptions`. ``seed`` (0 to 2**32 - 1)
+    makes sample, noise and creep; None draws one, which the ready line tells. ``xi_nm`` (0.1 to 1e4),
+    ``placement_sd_nm`` (0 to 1000), ``drift_nm_s`` (x,y; up to 1000): the sample, as in
+    :class:`hil.twin.sample_map.MapParameters`. ``layer``, ``stuck_on``, ``bridged``: any number of boxes x0,y0,x1,y1
+    in um. ``open_tip``: the tip conducts nothing.
 
     ``stage_axes``: the names of x, y and z. ``travel_um`` (0.1 to 1e6): every axis runs from 0 to it.
     ``velocity_um_s``: 0.001 to 10000. ``surface_um``: z at which the tip touches; ``towards`` (+ or -) says which way z
     brings it there. ``start_um`` (x,y,z): where the axes are at power-on; None: x and y in mid-travel, z
     :data:`START_ABOVE_UM` above the surface. ``servo_on``: loops closed at power-on, as on a controller that an AFM
-    runs on.
+    runs on. ``stage_command_map``: the stage speaks this map and not GCS 2.0; its axes, travel and velocity count,
+    ``stage_axes`` then names x, y and z among them (by default the first three).
     """
 
     smu_link: Path
     stage_link: Path
     baud: int = 57600
     stage_baud: int = 115200
-    terminator: str = "CR"
-    serial_number: str = "1304207"
+    terminator: str | None = None
+    serial_number: str | None = None
+    flow: str = "none"
+    abort_swallow_ms: float | None = None
+    profile: Path | None = None
     stage_serial_number: str = "0119024343"
     series_ohm: float = 0.0
     cable_f: float = Circuit().cable_f
@@ -79,19 +88,16 @@ class RigOptions:
     towards: str = "+"
     start_um: str | None = None
     servo_on: bool = True
+    stage_command_map: Path | None = None
     truth: Path | None = None
+    faults: Path | None = None
+    """A fault plan."""
+    control: Path | None = None
+    """Where the socket for its faults on demand appears."""
 
     def words(self) -> list[str]:
         """Return the command line that says this, from behind the verb on."""
-        words: list[str] = []
-        for one in fields(self):
-            value, name = getattr(self, one.name), one.name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{name}" if value else f"--no-{name}")
-            elif value is not None:
-                values = value if isinstance(value, tuple) else (value,)
-                words += [word for each in values for word in (f"--{name}", str(each))]
-        return words
+        return words_of(self)
 
 
 class EmulatedRig:
@@ -100,11 +106,12 @@ class EmulatedRig:
     def __init__(self, options: RigOptions) -> None:
         """Build what ``options`` say; raises BenchOptionError for what cannot be."""
         self.seed = seed_of(options.seed)
-        terminator = check_unit(options.baud, options.terminator, options.serial_number)
+        unit = unit_spec(options)
         check_baud("--stage-baud", options.stage_baud, BAUDS, "want one of")
         sample = SampleMap(self.seed, sample_parameters(options))
         self.contact = sample.contact
-        self.model = stage_model(options)
+        described = None if options.stage_command_map is None else _described(options, options.stage_command_map)
+        self.model = stage_model(options) if described is None else Model(axes=described.roles)
         self.surface_um = options.surface_um
         self.truth = TruthRecord(options.truth)
         x, y, z = (axis.name for axis in self.model.axes)
@@ -118,8 +125,20 @@ class EmulatedRig:
             axes=(x, y, z),
             open_tip=options.open_tip,
         )
-        self.smu = Keithley2400(self.tip, serial_number=options.serial_number, terminator=terminator, seed=self.seed)
-        self.stage = PiController(self.model, self.tip, seed=self.seed, truth=_StageEvents(self.truth))
+        self.smu = unit.build(self.tip, seed=self.seed)
+        events = _StageEvents(self.truth)
+        self.stage: StageDevice
+        if described is None:
+            self.stage = PiController(self.model, self.tip, seed=self.seed, truth=events)
+        else:
+            self.stage = DescribedStage(
+                described.rules,
+                self.tip,
+                models=described.axes,
+                seed=self.seed,
+                truth=events,
+                servo_on=options.servo_on,
+            )
 
     def ready(self) -> dict[str, object]:
         """Return what the ready line tells of it."""
@@ -162,18 +181,17 @@ def serve_rig(options: RigOptions) -> int:
     Prints one JSON line once clients can connect: {"ready": true, "smu_link", "stage_link", "pid", "seed",
     "surface_um", "axes", "start_um", "contact_load_nn", "contact_area_nm2", "mean_pressure_gpa", "warning"}; area and
     mean pressure are computed for the load, and ``warning`` is a line where the tip would not bear it, else null. At
-    the end the summaries are in the truth record and the links are gone: 0. Options that cannot be served are told in
-    one line on stderr: 2.
+    the end the summaries are in the truth record and the links are gone: 0, or 1 if a fault of ``faults`` was never
+    applied. Options that cannot be served are told in one line on stderr: 2.
     """
     try:
-        _serve(options)
+        return _serve(options)
     except BenchOptionError as error:
         print(f"tipguard hil rig: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
-def _serve(options: RigOptions) -> None:
+def _serve(options: RigOptions) -> int:
     if options.smu_link.absolute() == options.stage_link.absolute():
         raise BenchOptionError(f"--smu-link and --stage-link: both are {options.smu_link}; name two paths")
     rig = EmulatedRig(options)
@@ -181,7 +199,32 @@ def _serve(options: RigOptions) -> None:
         "smu_link": Plugged(rig.smu, options.smu_link, options.baud),
         "stage_link": Plugged(rig.stage, options.stage_link, options.stage_baud),
     }
-    serve_devices(plugged, truth=rig.truth, ready=rig.ready(), close=rig.close)
+    faults = ServedFaults(
+        options.faults,
+        options.control,
+        smu=SmuPlug("smu_link", rig.smu, rig.tip),
+        stage=StagePlug("stage_link", rig.stage),
+    )
+    serve_devices(plugged, truth=rig.truth, ready=rig.ready(), close=rig.close, faults=faults)
+    return faults.verdict("rig")
+
+
+def _described(options: RigOptions, path: Path) -> Described:
+    if options.towards not in SIGNS:
+        raise BenchOptionError(f"--towards {options.towards}: want + or -")
+    check_serial_number("--stage-serial-number", options.stage_serial_number)
+    usual = {one.name: one.default for one in fields(RigOptions)}
+    own_serial = options.stage_serial_number == usual["stage_serial_number"]
+    own_axes = options.stage_axes == usual["stage_axes"]
+    return described_rig(
+        load_rules("--stage-command-map", path, None if own_serial else options.stage_serial_number),
+        names=() if own_axes else [name.strip() for name in options.stage_axes.split(",")],
+        travel_um=options.travel_um,
+        velocity_um_s=options.velocity_um_s,
+        surface_um=options.surface_um,
+        above_um=SIGNS[options.towards] * START_ABOVE_UM,
+        start_um=options.start_um,
+    )
 
 
 def sample_parameters(options: RigOptions) -> MapParameters:

@@ -8,6 +8,7 @@ import typer
 
 from edge.cli.common import DEFAULT_CONFIG, ConfigArgument, guarded, out
 from edge.cli.layout import say
+from edge.command_map import load_command_map
 from edge.config import load, template
 from edge.errors import ConfigError
 
@@ -25,6 +26,10 @@ def init(
     stage_serial_number: Annotated[
         str | None, typer.Option(help="its serial number, as in *IDN?; needed on hardware")
     ] = None,
+    stage_command_map: Annotated[
+        str | None,
+        typer.Option(help="for a stage that is no PI: file with its vocabulary, relative to the configuration"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
 ) -> None:
     """Write a commented configuration file for one rig."""
@@ -34,12 +39,18 @@ def init(
             raise ConfigError(f"{config}: exists; --force replaces it", file=str(config))
         if stage_serial_number is not None and stage_port is None:
             raise ConfigError("--stage-serial-number needs --stage-port", key="ports.stage.path")
+        if stage_command_map is not None and stage_port is None:
+            raise ConfigError("--stage-command-map needs --stage-port", key="ports.stage.path")
+        beside = config.parent / (stage_command_map or "")
+        axes = [] if stage_command_map is None else list(load_command_map(beside).axes)
         text = template(
             path=port,
             serial_number=serial_number,
             series_ohm=series_ohm,
             stage_path=stage_port,
             stage_serial_number=stage_serial_number,
+            stage_command_map=stage_command_map,
+            stage_axes=axes[:3],
         )
         partial = config.with_name(config.name + ".new")
         try:

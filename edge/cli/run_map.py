@@ -37,7 +37,7 @@ def trigger_map(
         list[str] | None,
         typer.Option(help="KIND:TO_V:RATE for one kind of points, as gi:-10:1; may be given again", show_default=False),
     ] = None,
-    level_s: Annotated[float, typer.Option(help="time at each level, s; the bias step is the rate times this")] = 0.022,
+    level_s: Annotated[float, typer.Option(help="time at each level, s; the bias step is the rate times this")] = 0.024,
     order: Annotated[str, typer.Option(help="interleaved: at random, kinds mixed; or listed")] = "interleaved",
     seed: Annotated[int, typer.Option(help="repeats an interleaved order")] = 0,
     zero: Annotated[bool, typer.Option(help="read the lifted tip once, which gives the detection limit")] = True,

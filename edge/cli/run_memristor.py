@@ -20,7 +20,7 @@ def memristor(
     set_dwell_s: Annotated[float, typer.Option(help="longest wait at set-v for the surge, s")] = 1.0,
     reset_v: Annotated[float, typer.Option(help="end of the resetting ramp, V; positive")] = 1.0,
     reset_rate_v_s: Annotated[float, typer.Option(help="its rate, V/s")] = 2.0,
-    level_s: Annotated[float, typer.Option(help="time at each level, s; the bias step is the rate times this")] = 0.022,
+    level_s: Annotated[float, typer.Option(help="time at each level, s; the bias step is the rate times this")] = 0.024,
     at: Annotated[str | None, typer.Option(help="X,Y of the site, um; without it: where the tip is")] = None,
     zero: Annotated[
         bool, typer.Option(help="lift the tip once and measure the detection limit; needs a stage, as --at does")

@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from edge.cli.run_progress import SweepProgress
 
+EVENTS_SHOWN: Final = ("cut", "diagnosis", "restart", "rearm", "alarm")
+"""Kinds of event documents that a person watching is told; of a diagnosis only what changed the verdict."""
 STALE_S: Final = 3.0
 """Live comes twice a second: silence for longer is news by itself."""
 HISTORY: Final = 120
@@ -406,7 +408,7 @@ class Rig:
         if frame_kind == "tombstone":
             self.holes += 1
             self.hole = doc
-        elif frame_kind == "event" and text(doc, "kind") in ("cut", "restart", "rearm", "alarm"):
+        elif frame_kind == "event" and text(doc, "kind") in EVENTS_SHOWN:
             # A setting's figures stand one level deeper than in a status.
             self.event = {**mapping(doc, "setting"), **doc}
 

@@ -179,6 +179,10 @@ def event_entry(rig: Rig, now_s: float) -> Entry | None:
         case "rearm":
             after = f" after {text(event, 'after')}" if text(event, "after") else ""
             return Entry("event", f"re-armed by {text(event, 'by') or 'somebody'}{after}{when}", rank=10)
+        case "diagnosis":
+            was = text(event, "instead_of")
+            cut_as = f" (cut as {was})" if was != verdict else ""
+            return Entry("last cut", f"{meaning(verdict)}{cut_as}{when}", "red", rank=10)
         case "alarm":
             return Entry("event", f"alarm: {meaning(verdict)}{when}", BAD, rank=10)
     return None

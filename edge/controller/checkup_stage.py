@@ -15,7 +15,7 @@ from edge.controller.findings import Finding
 from edge.errors import ReplyTimeoutError, TipguardError, WrongInstrumentError
 from edge.instruments.drivers import make_stage
 from edge.instruments.port import OpenPort, SerialTransport, is_emulated
-from edge.instruments.stage import Contact, Stage
+from edge.instruments.stage import Contact, Remarking, Stage
 
 SERVO_OFF: Final = "a servo is off: nothing moves, and the output stays off; switch it on with the maker's software"
 
@@ -87,6 +87,8 @@ async def look(stage: Stage, contact: Contact, settings: StageConfig, threshold_
     if missing:
         text = f"it has {', '.join(stage.axes)}, and no {', '.join(missing)}; correct stage.x, stage.y, stage.z"
         return [*findings, Finding("axes", "fail", text)]
+    if isinstance(stage, Remarking):
+        findings += [Finding("stage", "warn", remark) for remark in stage.remarks]
     return [*findings, await _axes(stage, settings), await _servo(stage), await _signal(contact, threshold_v)]
 
 

@@ -7,7 +7,6 @@ cut waits for the current to fall before the output goes off; what does not conf
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -78,7 +77,7 @@ class Cutter:
         self._cut: Cut | None = None
         self._record: CutRecord | None = None
         # Drawn ahead: the first bytes of a cut wait for no system call but their own.
-        self._first_tag = secrets.randbelow(255)
+        self.first_tag = recorder.outside.draw("tag", 255)
         self._readings = 0
         self._deadline_ns = 0
         self._read_deadline_ns = 0
@@ -167,7 +166,8 @@ class Cutter:
             abort=self._abort,
             query_outstanding=query_outstanding,
             baud=self._link.transport.baud,
-            first_tag=self._first_tag,
+            first_tag=self.first_tag,
+            reply_ns=int(self._smu.reply_extra_s * 1e9),
         )
 
     def give_up(self, verdict: Verdict) -> None:
@@ -218,7 +218,7 @@ class Cutter:
         record = self._record
         self._cut = None
         self._record = None
-        self._first_tag = secrets.randbelow(255)
+        self.first_tag = self._recorder.outside.draw("tag", 255)
         if record is None:
             return
         record.verified_ns = t_ns

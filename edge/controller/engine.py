@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from edge.clock import Clock, TimerHandle
 from edge.config import Config
+from edge.controller import diagnosis
 from edge.controller.cutting import CutRecord, Cutter
 from edge.controller.host_watch import HostWatch
-from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror
+from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror, in_short
 from edge.controller.page import Page
 from edge.controller.recorder import Recorder
 from edge.controller.report import Report
+from edge.controller.stage_watch import StageWatch
 from edge.errors import (
     BusyError,
     InstrumentError,
@@ -31,12 +33,11 @@ from edge.errors import (
 )
 from edge.experiments.steps import Outcome
 from edge.guard.guard import Guard
-from edge.guard.interlocks import Interlock
 from edge.guard.states import Cause, State
 from edge.guard.verdicts import Verdict
 from edge.instruments.link import Link
-from edge.instruments.smu import CheckResult, Setup, Smu, SmuIdentity
-from edge.samples import Phase, Sample
+from edge.instruments.smu import CheckResult, Learning, Setup, Smu, SmuIdentity
+from edge.samples import Flag, Phase, Sample
 from firmware_proto.keithley2400 import commands
 
 TICK_NS: Final = 20_000_000
@@ -44,22 +45,14 @@ RESYNC_S: Final = 0.1
 """Longer than any reply that may still be on its way; an abort may swallow what follows it within 20 ms."""
 DEADLINE_MARGIN_S: Final = 0.020
 DEADLINE_MAX_S: Final = 0.150
+DEADLINE_LEAST_MARGIN_S: Final = 0.010
+"""Between the longest exchange and the deadline; with less, a run would end at its first late tick."""
 CHECK_EVERY: Final = 16
 """Samples between two looks at limit, range and output-off state."""
 RING_FULL_AT: Final = 0.95
 IDLE_NS: Final = 150_000_000
 """Longest time without a question while energised, beyond one reading."""
 MAX_STEP_SAMPLES: Final = 65_536
-
-
-class StageWatch(Protocol):
-    """What the engine needs to know of a stage; :class:`edge.controller.tip.Tip` does."""
-
-    def output_on_refusals(self, now_ns: int) -> tuple[Interlock, ...]:
-        """Return why the output must stay off; empty if it may go on."""
-
-    def fault(self, now_ns: int) -> tuple[Verdict, tuple[Interlock, ...]] | None:
-        """Return why a bias that is on must go, or None."""
 
 
 class Engine:
@@ -166,7 +159,7 @@ class Engine:
             "previous": known,
         }
         self.recorder.event(self.report.last_event)
-        self.report.notice("started tripped", verdict=self.report.trip_verdict.value, previous=_in_short(latch))
+        self.report.notice("started tripped", verdict=self.report.trip_verdict.value, previous=in_short(latch))
 
     async def _resync(self) -> None:
         """Make sure that the next answer belongs to the next question: end half a message, drop late replies.
@@ -212,6 +205,7 @@ class Engine:
             if self._unsure:
                 await self._resync()
             self._unsure = True
+            self.report.trip_detail = ""
             await self.verify_identity()
             await self.smu.configure(
                 Setup(
@@ -223,12 +217,20 @@ class Engine:
                 )
             )
             self._unsure = False
+            self.report.smu_notes = self.smu.notes
             self._require(State.SAFE)
             self._plan_exchanges()
             self._armed_v = v_max_v
             self.guard.arm(spec, self._tau_cut_s())
 
     def _plan_exchanges(self) -> None:
+        slowest_s = max(self.smu.exchange_s(self.smu.level_message(-10.0)), self.smu.exchange_s(self.smu.check_message))
+        if slowest_s > DEADLINE_MAX_S - DEADLINE_LEAST_MARGIN_S:
+            raise InstrumentError(
+                f"{self._link.transport.name}: a level with its reading takes up to {slowest_s * 1e3:.0f} ms, of which "
+                f"{self.smu.reply_extra_s * 1e3:.0f} ms are the replies' own delay; a reading must be there within "
+                f"{DEADLINE_MAX_S * 1e3:.0f} ms. Nothing was energised; raise the baud rate, or shorten the aperture"
+            )
         self._read_ns = int(self.smu.exchange_s(self.smu.read_message) * 1e9)
         self._level_deadline_ns = self._deadline_ns(self.smu.level_message(-10.0))
         self._read_deadline_ns = self._deadline_ns(self.smu.read_message)
@@ -246,6 +248,35 @@ class Engine:
         """Unlock panel and display; only with the output verified off and nobody asking."""
         if self.state in (State.SAFE, State.TRIPPED) and self._link.lost is None and not self._link.outstanding:
             self._link.write(self.smu.release_message)
+
+    @property
+    def at_rest(self) -> bool:
+        """SAFE, nobody asked anything, nothing half done: what a replay can begin from."""
+        return (
+            self.state is State.SAFE
+            and not self._link.outstanding
+            and not self._line_lock.locked()
+            and self._link.lost is None
+            and self.identity is not None
+        )
+
+    def memory(self) -> dict[str, Any]:
+        """Return what an engine at rest knows that its start-up does not lead to; plain values."""
+        return {
+            "unsure": self._unsure,
+            "smu": self.smu.memory(),
+            "first_tag": self._cutter.first_tag,
+            "alarms": dict(self.report.alarms),
+            "cuts": [self.report.planned_cuts, self.report.protective_cuts],
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Take over what :meth:`memory` gave; at rest only."""
+        self._unsure = bool(memory["unsure"])
+        self.smu.remember(memory["smu"])
+        self._cutter.first_tag = int(memory["first_tag"])
+        self.report.alarms = dict(memory["alarms"])
+        self.report.planned_cuts, self.report.protective_cuts = memory["cuts"]
 
     def disarm(self) -> None:
         """ARMED -> SAFE; nothing was energised."""
@@ -270,9 +301,32 @@ class Engine:
             if on and self.state in (State.SAFE, State.TRIPPED):
                 self._cutter.protective(Verdict.OUTPUT_CHANGED, self._clock.now_ns())
 
+    async def diagnose(self) -> None:
+        """Ask the instrument, its output verified off, why it had to be cut; correct and record what it tells."""
+        verdict, cut = self.report.trip_verdict, self.report.last_event
+        if self.state is not State.TRIPPED or verdict not in diagnosis.DOUBTFUL or self._link.lost is not None:
+            return
+        async with self._line_lock:
+            try:
+                await self._resync()
+                found = diagnosis.judge(verdict, await self.smu.aftermath())
+            except (ReplyTimeoutError, InstrumentError, LinkLostError) as error:
+                self.report.notice("no diagnosis", error=str(error))
+                self._unsure = True
+                return
+        if found is None or self.report.trip_verdict is not verdict:
+            return
+        self.report.trip_verdict = found.verdict
+        self._cutter.mirror(Latch(TRIPPED, found.verdict.value, self.recorder.epoch))
+        cut_ns = None if cut is None else cut.get("decided_ns")
+        self.recorder.event(found.document(verdict, cut_ns=cut_ns, t_ns=self._clock.now_ns()))
+        self.report.notice("diagnosis", verdict=found.verdict.value, instead_of=verdict.value, says=found.says)
+
     def rearm(self, *, by: str) -> None:
         """TRIPPED -> SAFE, by a person. Raises BusyError in any other state."""
         self._require(State.TRIPPED)
+        if self.recorder.tape is not None:
+            self.recorder.tape.verb("rearm", {"by": by})
         verdict = self.report.trip_verdict
         self.guard.machine.move(Cause.REARM)
         self.report.trip_verdict = None
@@ -367,12 +421,43 @@ class Engine:
         sample = self.smu.sample(line, t_ns, self._bias_v, self.guard.phase)
         verdict = self.guard.observe(sample)
         if verdict is not None:
+            if verdict is Verdict.UNPARSABLE and self._learns(line):
+                return
             self._trip(verdict, t_ns)
         self.recorder.sample(sample)
         self._samples.append(sample)
         self.report.last_sample = sample
         if verdict is None:
             self._go_on()
+
+    def _learns(self, line: bytes) -> bool:
+        """Let the driver learn, at 0 V, how this unit writes its readings; False: cut.
+
+        Only before any reading of this life was understood. Where the first level is not 0 V, it goes back to 0 V at
+        once, as in a cut, and the other readings are taken there. What they say counts for nothing: it is neither
+        recorded nor judged. Once the form is known the ramp begins anew.
+        """
+        last = self.report.last_sample
+        if self._samples or (last is not None and not last.flags & Flag.UNPARSABLE):
+            return False
+        learnt = self.smu.learn(line)
+        if learnt is Learning.NO:
+            self.report.trip_detail = self.smu.why_not
+            return False
+        self.report.smu_notes = self.smu.notes
+        now_ns = self._clock.now_ns()
+        if learnt is Learning.KNOWN:
+            self._at = -1
+            self._message = self._level_message(0)
+            self._next_level(now_ns)
+            return True
+        self._bias_v = 0.0
+        self._link.ask(self.smu.level_message(0.0), self._on_trial, now_ns + self._level_deadline_ns)
+        return True
+
+    def _on_trial(self, line: bytes, t_ns: int) -> None:
+        if not self._learns(line):
+            self._trip(Verdict.UNPARSABLE, t_ns)
 
     def _go_on(self) -> None:
         if self.state is not State.ENERGISED:
@@ -458,6 +543,9 @@ class Engine:
         self.report.raise_alarm(Verdict.LINK_LOST.value, str(error))
 
     def _on_off(self, record: CutRecord, event: dict[str, Any] | None) -> None:
+        if record.rounds > 1:
+            # The rounds that were not needed still get their replies, which must not answer the next question.
+            self._unsure = True
         self._finish(Outcome(record.verdict.value if record.verdict else None, tuple(self._samples), event))
         waiters, self._off_waiters = self._off_waiters, []
         for waiter in waiters:
@@ -488,6 +576,9 @@ class Engine:
         state = self.state
         if state is State.ENERGISED:
             if self._link.outstanding and now_ns > self._link.deadline_ns:
+                if not self._samples and self.report.smu_notes:
+                    # What this unit does not know may well be why.
+                    self.report.trip_detail = f"no first reading in time; {'; '.join(self.report.smu_notes)}"
                 self._cutter.protective(Verdict.STALE, now_ns)
             elif not self._link.outstanding and now_ns > self._link.deadline_ns + self._read_ns + IDLE_NS:
                 # Nothing leads here; if anything ever does, a level must not stand there unread.
@@ -506,12 +597,3 @@ class Engine:
             self._cutter.tick(now_ns)
         self.recorder.tick(now_ns)
         self._page.stamp(now_ns)
-
-
-def _in_short(latch: Latch | None) -> str:
-    """Return what is known of the last life in a few words."""
-    if latch is None:
-        return "no record"
-    if latch.keeper_cut is not None:
-        return f"worker {latch.keeper_cut.get('cause', 'ended')}, cut by the keeper"
-    return "ended with the output on" if latch.state == DIRTY else "was tripped"

@@ -54,3 +54,12 @@ class Mirror:
     def write(self, latch: Latch) -> None:
         """Replace the file."""
         rundir.write_json(self._path, dataclasses.asdict(latch))
+
+
+def in_short(latch: Latch | None) -> str:
+    """Return what is known of the last life in a few words."""
+    if latch is None:
+        return "no record"
+    if latch.keeper_cut is not None:
+        return f"worker {latch.keeper_cut.get('cause', 'ended')}, cut by the keeper"
+    return "ended with the output on" if latch.state == DIRTY else "was tripped"

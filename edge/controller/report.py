@@ -18,6 +18,10 @@ class Report:
     """What needs a person now, by kind."""
     trip_verdict: Verdict | None = None
     """Why the guard is latched."""
+    trip_detail: str = ""
+    """What the verdict alone does not say, since the last arming; empty for most."""
+    smu_notes: tuple[str, ...] = ()
+    """What the SMU does not know or does otherwise, as found at the last arming."""
     last_sample: Sample | None = None
     last_event: dict[str, Any] | None = None
     """Scalars of the last event document."""

@@ -9,8 +9,9 @@ from typing import Any, Final
 from edge.clock import Clock
 from edge.config import Config
 from edge.controller.engine import Engine
+from edge.controller.plans import recipe
 from edge.controller.preflight import refuse_or_pass, refuse_or_pass_stage
-from edge.controller.recorder import Recorder, new_id
+from edge.controller.recorder import Recorder
 from edge.controller.tip import Tip
 from edge.errors import (
     BusyError,
@@ -102,7 +103,9 @@ class Runner:
             raise BusyError(f"state is {self._engine.state.value}{reason}; {hint}")
         refuse_or_pass(plan, self._config, emulated=self._emulated)
         refuse_or_pass_stage(plan, self._tip)
-        run_id = new_id()
+        if self._recorder.tape is not None:
+            self._recorder.tape.verb("run", {**recipe(plan), "by": by})
+        run_id = self._recorder.outside.new_id("run")
         self._recorder.close_frame()
         self._recorder.run = run_id
         self._stop_by = None
@@ -153,6 +156,12 @@ class Runner:
 
     def stop(self, *, by: str, verdict: Verdict = Verdict.OPERATOR) -> bool:
         """Cut if energised, and end the run; False if there was nothing to stop. Never refused."""
+        if self._recorder.tape is not None:
+            self._recorder.tape.verb("stop", {"by": by, "verdict": verdict.value})
+        return self.halt(by=by, verdict=verdict)
+
+    def halt(self, *, by: str, verdict: Verdict) -> bool:
+        """Stop as the worker's own end does, which is on the tape as a whole. See :meth:`stop`."""
         self._stop_by = by
         cut = self._engine.trip(verdict)
         if self._tip is not None and self.busy:
@@ -197,6 +206,7 @@ class Runner:
                 "reason": reason,
                 "results": results,
                 "samples_lost": self._recorder.samples_lost,
+                "smu_notes": list(self._engine.report.smu_notes),
                 "t_ns": self._clock.now_ns(),
                 "utc_ns": time.time_ns(),
             }
@@ -228,9 +238,11 @@ class Runner:
                 # The output may have been found on behind our back, whatever became of the step.
                 await self._engine.until_off()
                 if self._engine.state is State.TRIPPED:
+                    await self._engine.diagnose()
                     verdict = self._engine.report.trip_verdict
                     who = f" by {self._stop_by}" if self._stop_by else ""
-                    return "tripped", f"{verdict.value if verdict else '?'}{who}", None
+                    detail = self._engine.report.trip_detail
+                    return "tripped", f"{verdict.value if verdict else '?'}{who}{detail and f': {detail}'}", None
                 if failed is None and outcome is not None and outcome.verdict is not None:
                     self._rearms += 1
         finally:

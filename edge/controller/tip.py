@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Final
 
 from edge.clock import Clock
@@ -86,6 +87,8 @@ class Tip:
         self._find_ns = 0
         self._lift_ns = 0
         self._lost = False
+        self._wake_ns = 0
+        self._resting = False
         self.identity: StageIdentity | None = None
         self.status: StageStatus | None = None
         """The last look; None before the first."""
@@ -335,8 +338,33 @@ class Tip:
 
     # -- looked after
 
+    @property
+    def at_rest(self) -> bool:
+        """The stage is there and nobody asks it anything."""
+        return self.ready and not self._busy.locked() and self._resting
+
+    def memory(self) -> dict[str, Any]:
+        """Return what only this object knows of a tip at rest; plain values."""
+        return {
+            "held_m": dict(self._held_m),
+            "stops": self._stops,
+            "find_ns": self._find_ns,
+            "lift_ns": self._lift_ns,
+            "wake_ns": self._wake_ns,
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Take over what :meth:`memory` gave; before :meth:`tend`."""
+        self._held_m = dict(memory["held_m"])
+        self._stops = memory["stops"]
+        self._find_ns = memory["find_ns"]
+        self._lift_ns = memory["lift_ns"]
+        self._wake_ns = memory["wake_ns"]
+
     async def tend(self) -> None:
         """Look at the stage every 100 ms while ENERGISED, lift the tip after a trip; until cancelled."""
+        if self._wake_ns:
+            await self._clock.sleep_until(self._wake_ns)
         while True:
             try:
                 await self._tend_once()
@@ -346,7 +374,10 @@ class Tip:
             except (InstrumentError, InterlockError, TargetOutsideError) as error:
                 self._alarm(ALARM, str(error))
                 self._find_ns = self._clock.now_ns() + RETRY_NS
-            await self._clock.sleep_until(self._clock.now_ns() + POLL_NS)
+            self._wake_ns = self._clock.now_ns() + POLL_NS
+            self._resting = True
+            await self._clock.sleep_until(self._wake_ns)
+            self._resting = False
 
     async def _tend_once(self) -> None:
         now_ns = self._clock.now_ns()

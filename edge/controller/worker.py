@@ -27,11 +27,12 @@ from edge.config import Config
 from edge.controller import realtime
 from edge.controller.control import ControlServer
 from edge.controller.engine import TICK_NS, Engine
+from edge.controller.flight import Flight, Pace, remember_tip
 from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import Mirror
 from edge.controller.page import Page
 from edge.controller.plans import make_plan
-from edge.controller.recorder import Recorder
+from edge.controller.recorder import Outside, Recorder
 from edge.controller.runner import RING_ALARM_AT, Runner
 from edge.controller.tip import ALARM as STAGE_ALARM
 from edge.controller.tip import AbsentStage, Tip
@@ -42,9 +43,11 @@ from edge.guard.verdicts import Verdict
 from edge.instruments.drivers import make_smu, make_stage
 from edge.instruments.link import Link
 from edge.instruments.port import HotSelector, SerialTransport
+from edge.instruments.recording import RecordingLoop
 from edge.instruments.transport import Transport
 from edge.logs import configure_logs
 from edge.ring import RingWriter
+from edge.tape import SMU, STAGE
 
 EXIT_REFUSED: Final = 1
 EXIT_UNVERIFIED: Final = 4
@@ -72,13 +75,45 @@ class Worker:
         previous_epoch: int = 0,
         host: HostWatch | None = None,
         stage: Transport | None = None,
+        loop: RecordingLoop | None = None,
+        outside: Outside | None = None,
     ) -> None:
-        """Wire up; sends nothing. ``stage``: the line to the stage's controller, where ``ports.stage`` names one."""
+        """Wire up; sends nothing. ``stage``: the line to the stage's controller, where ``ports.stage`` names one.
+
+        ``loop``: the running one, where it can mark its turns on the flight record. ``outside``: what a replay gives
+        instead of the world; then nothing is recorded.
+        """
         self.config = config
+        self._unrecorded = clock
+        self.flight = Flight(clock, loop) if config.recorder.enabled and outside is None else None
+        if self.flight is not None:
+            clock = self.flight.clock
+            transport = self.flight.port(transport, SMU)
+            stage = None if stage is None else self.flight.port(stage, STAGE)
         self.clock = clock
         self.transport = transport
         version = importlib.metadata.version("tipguard")
-        self.recorder = Recorder(ring, rig=config.rig.id, clock=clock, prev_epoch=previous_epoch, version=version)
+        self.recorder = Recorder(
+            ring,
+            rig=config.rig.id,
+            clock=clock,
+            prev_epoch=previous_epoch,
+            version=version,
+            tape=None if self.flight is None else self.flight.tape,
+            outside=outside,
+        )
+        if self.flight is not None:
+            self.flight.begin(
+                self.recorder,
+                config,
+                version=version,
+                previous_epoch=previous_epoch,
+                latch=mirror.read(),
+                ports=(transport, stage),
+                watched=host is not None,
+            )
+            if host is not None:
+                host.on_fault = self.flight.tape.host
         self.guard = Guard(config.limits, series_ohm=config.rig.series_resistor_ohm, event=config.event)
         self.link = Link(transport, clock)
         smu = make_smu(self.link, config)
@@ -89,7 +124,8 @@ class Worker:
         self.notes: list[str] = []
         self._rate = 0.0
         self._page = page
-        self._log = structlog.get_logger("worker")
+        self._pace: Pace | None = None
+        self._log = structlog.get_logger("worker") if outside is None else None
         page.begin_worker(os.getpid(), self.recorder.epoch, clock.now_ns())
 
     def _tip(self, transport: Transport | None) -> Tip | None:
@@ -129,32 +165,53 @@ class Worker:
             await asyncio.gather(tending, control, return_exceptions=True)
 
     async def _control(self) -> None:
-        due_ns = self.clock.now_ns()
-        watch_ns = due_ns + WATCH_NS
         watching: asyncio.Task[None] | None = None
-        seconds = 0
-        counted = self.recorder.samples
+        pace = self._pace
+        if pace is None:
+            due_ns = self.clock.now_ns()
+            pace = Pace(due_ns, due_ns + WATCH_NS, counted=self.recorder.samples)
+        else:
+            await self.clock.sleep_until(pace.due_ns)
         while True:
             now_ns = self.clock.now_ns()
             # A late tick is not made up for: the next one is due a period from now.
-            due_ns = max(due_ns + TICK_NS, now_ns)
+            pace.due_ns = max(pace.due_ns + TICK_NS, now_ns)
             self.engine.tick()
             if self.engine.lost is not None:
                 # A descriptor whose device is gone never comes back; the keeper opens the port anew.
                 raise self.engine.lost
             self._log_notices()
-            if now_ns >= watch_ns:
-                watch_ns = now_ns + WATCH_NS
-                seconds += 1
-                self._rate = float(self.recorder.samples - counted)
-                counted = self.recorder.samples
+            if now_ns >= pace.watch_ns:
+                pace.watch_ns = now_ns + WATCH_NS
+                pace.seconds += 1
+                self._rate = float(self.recorder.samples - pace.counted)
+                pace.counted = self.recorder.samples
                 if watching is None or watching.done():
                     watching = asyncio.get_running_loop().create_task(self.engine.watch(), name="watch")
                 self._ring_alarm()
                 idle = self.engine.state in (State.SAFE, State.TRIPPED) and not self.runner.busy
-                if seconds % COLLECT_EVERY == 0 and idle:
+                if pace.seconds % COLLECT_EVERY == 0 and idle and self._log is not None:
                     gc.collect()
-            await self.clock.sleep_until(due_ns)
+            if self.flight is not None and self.flight.checkpoint_due(now_ns) and self._at_rest(watching):
+                self.flight.checkpoint(now_ns, self.recorder, self.engine.memory(), self.tip, pace)
+            await self.clock.sleep_until(pace.due_ns)
+
+    def _at_rest(self, watching: asyncio.Task[None] | None) -> bool:
+        return (
+            not self.runner.busy
+            and (watching is None or watching.done())
+            and self.engine.at_rest
+            and self.recorder.at_rest
+            and (self.tip is None or self.tip.at_rest)
+        )
+
+    def remember(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's state, the control task not running; what it does next is what it did then."""
+        self.recorder.remember(state["recorder"])
+        self.engine.remember(state["engine"])
+        if self.tip is not None and state["tip"] is not None:
+            remember_tip(self.tip, state["tip"])
+        self._pace = Pace(**state["pace"])
 
     def _ring_alarm(self) -> None:
         used = self.recorder.ring_used
@@ -166,7 +223,12 @@ class Worker:
     def _log_notices(self) -> None:
         # A terminal under Ctrl-S, or a journal that stalls, must not hold up a cut: nothing is written while the
         # output may be on, nor where it would block.
-        while self.engine.report.notices and not self.guard.machine.output_may_be_on and _writable(sys.stderr):
+        while (
+            self._log is not None
+            and self.engine.report.notices
+            and not self.guard.machine.output_may_be_on
+            and _writable(sys.stderr)
+        ):
             what, data = self.engine.report.notices.popleft()
             # What a plan was looking for is no warning.
             expected = data.get("planned") is True and data.get("verified") is True
@@ -207,7 +269,7 @@ class Worker:
             **self.guard.snapshot(),
             "verdict": engine.report.trip_verdict.value if engine.report.trip_verdict else None,
             "alarm": engine.report.alarm,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *engine.report.smu_notes],
             "emulated": self.emulated,
             "port": self.transport.name,
             "stage": None if self.tip is None else self.tip.describe(),
@@ -227,7 +289,10 @@ class Worker:
             "last_event": engine.report.last_event,
             "keeper_cuts": self._page.keeper_cuts,
             "restarts": self._page.restarts,
-            "t_ns": self.clock.now_ns(),
+            "flight_record": None
+            if self.recorder.tape_writer is None
+            else {"entries_lost": self.recorder.tape_writer.lost},
+            "t_ns": self._unrecorded.now_ns(),
         }
 
     async def _tip_up(self) -> None:
@@ -241,7 +306,9 @@ class Worker:
 
     async def shut_down(self, verdict: Verdict, *, by: str) -> bool:
         """Cut if energised and wait for the proof; True if the output is verified off."""
-        self.runner.stop(by=by, verdict=verdict)
+        if self.flight is not None:
+            self.flight.tape.verb("shut_down", {"by": by, "verdict": verdict.value})
+        self.runner.halt(by=by, verdict=verdict)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.engine.until_off(), SHUTDOWN_S)
         with contextlib.suppress(TimeoutError):
@@ -249,8 +316,17 @@ class Worker:
         self.engine.release_panel()
         self.recorder.close_frame()
         self.recorder.tick(self.clock.now_ns())
+        self.recorder.flush_tape()
         self._log_notices()
         return self.engine.state in (State.SAFE, State.ARMED, State.TRIPPED)
+
+    def give_up(self) -> None:
+        """The link is gone for good: leave what is known for whoever comes after."""
+        if self.flight is not None:
+            self.flight.tape.verb("give_up", {})
+        self.engine.give_up()
+        self.recorder.close_frame()
+        self.recorder.flush_tape()
 
 
 def _short(run: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -294,6 +370,7 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         previous_epoch=page.epoch,
         host=HostWatch(page),
         stage=_stage_transport(args, config),
+        loop=loop if isinstance(loop, RecordingLoop) else None,
     )
     worker.notes.extend(args.note)
     stop: asyncio.Future[str] = loop.create_future()
@@ -354,8 +431,7 @@ async def _until_stopped(
             waiting -= done
     except LinkLostError as error:
         print(f"tipguard controller: {error}", file=sys.stderr)
-        worker.engine.give_up()
-        worker.recorder.close_frame()
+        worker.give_up()
         return EXIT_UNVERIFIED
     except TipguardError as error:
         print(f"tipguard controller: {error}", file=sys.stderr)
@@ -392,7 +468,7 @@ def main(argv: list[str] | None = None) -> int:
             args.note.append("real-time scheduling is switched off in the configuration (runtime.realtime)")
         selector = HotSelector()
         main_task: Coroutine[Any, Any, int] = _serve(args, selector, config)
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        with asyncio.Runner(loop_factory=lambda: RecordingLoop(selector)) as runner:
             return runner.run(main_task)
     except ConfigError as error:
         print(f"tipguard controller: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ class IvPlan:
     """Parameters of one I-V run.
 
     ``to_v``: turning point, -20..20 V, not 0; plating is negative. ``step_v``: 0.0001..1 V. ``dwell_s``: time at each
-    level, 0.001..3600 s; a level lasts at least one reading (about 20 ms at 57600 baud). ``cycles``: 1..10000.
+    level, 0.001..3600 s; a level lasts at least one reading (about 23 ms at 57600 baud). ``cycles``: 1..10000.
     ``on_trigger``: "stop" after the first trigger, or "continue" with the next cycle, spending a re-arm each.
     ``back_scan``: measure the low-resistance state after a trigger. ``accept_clamp``,
     ``accept_unprotected_host``: see the README, "What refuses to run".
@@ -82,8 +82,8 @@ class IvPlan:
         return (*up, *reversed(up[:-1]))
 
     def duration_s(self) -> float:
-        """See Plan; a level takes at least 21 ms at 57600 baud."""
-        level_s = max(self.dwell_s, 0.021)
+        """See Plan; a level takes at least 23 ms at 57600 baud."""
+        level_s = max(self.dwell_s, 0.0235)
         scan_s = (BACK_SCAN_POINTS * max(BACK_SCAN_DWELL_S, 0.06) + 2.0) if self.back_scan else 0.0
         return self.cycles * (len(self.levels_v()) * level_s + 2.0 + scan_s)
 

@@ -50,7 +50,7 @@ from edge.samples import UNTRUSTED, Phase
 SETTINGS: Final = {"hrs_read": Phase.HRS_READ, "reset": Phase.RESET}
 RESET_RATIO: Final = 1e3
 """A reset is one when the current has fallen by at least this much."""
-LEVEL_S: Final = 0.022
+LEVEL_S: Final = 0.024
 CYCLE_S: Final = 8.0
 """Longest time of a cycle beside its ramps and dwell: four armings, two reads."""
 EVIDENCE_SIGMAS: Final = 12.0
@@ -130,7 +130,7 @@ class MemristorPlan:
     def duration_s(self) -> float:
         """See Plan."""
         ramps_s = abs(self.set_v) / self.set_rate_v_s + self.reset_v / self.reset_rate_v_s
-        return 20.0 + self.cycles * (CYCLE_S + ramps_s * max(1.0, 0.021 / self.level_s) * 1.1 + self.set_dwell_s)
+        return 20.0 + self.cycles * (CYCLE_S + ramps_s * max(1.0, 0.0235 / self.level_s) * 1.1 + self.set_dwell_s)
 
     def describe(self) -> dict[str, Any]:
         """See Plan."""

@@ -60,8 +60,8 @@ from edge.samples import Phase
 KINDS: Final = ("gb", "gi", "hl", "")
 """Grain boundary, grain interior, homogenising layer, not known."""
 MAX_POINTS: Final = 4096
-LEVEL_S: Final = 0.022
-"""A level and its reading at 57600 baud take 21 ms."""
+LEVEL_S: Final = 0.024
+"""A level and its reading at 57600 baud take 23 ms."""
 CHECK_MAX_V: Final = 1.0
 POINT_S: Final = 12.0
 """Longest time of a point beside its sweep, for the plan's duration: moves, approach, three reads."""
@@ -160,12 +160,12 @@ class TriggerMapPlan:
         return self._sweeps[point.kind]
 
     def duration_s(self) -> float:
-        """See Plan; a level takes at least 21 ms at 57600 baud, with a look at the limits every 16."""
+        """See Plan; a level takes at least 23 ms at 57600 baud, with a look at the limits every 16."""
         total_s = 10.0
         for point in self._points:
             sweep = self.sweep_of(point)
             levels = math.ceil(abs(sweep.to_v) / (sweep.rate_v_s * self.level_s)) + 1
-            total_s += POINT_S + levels * max(self.level_s, 0.021) * 1.05
+            total_s += POINT_S + levels * max(self.level_s, 0.0235) * 1.05
         return total_s
 
     def describe(self) -> dict[str, Any]:

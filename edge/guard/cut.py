@@ -68,15 +68,18 @@ class Cut:
         query_outstanding: bool,
         baud: int,
         first_tag: int,
+        reply_ns: int = 0,
     ) -> None:
         """Prepare a cut by ``lines`` (see :class:`CutForm`) on a line of ``baud`` bit/s (0: no wire time).
 
-        ``first_tag`` (any int) seeds the tags of this cut; it should differ from the last cut's.
+        ``first_tag`` (any int) seeds the tags of this cut; it should differ from the last cut's. ``reply_ns``: by how
+        much this instrument is known to answer later than it should; each round waits so much longer.
         """
         self._lines = b"".join(lines)
         self._wants_zero = wants_zero
         self._abort = abort if query_outstanding else b""
         self._byte_ns = 10_000_000_000 // baud if baud else 0
+        self._reply_ns = reply_ns
         self._tag = first_tag % 255
         self._tags: set[int] = set()
         self._due_ns = 0
@@ -110,7 +113,7 @@ class Cut:
         self._tags.add(self._tag)
         data = head + b"\n" + self._lines + commands.tagged_query(self._tag)
         self.rounds += 1
-        wire_ns = (len(data) + _REPLY_BYTES) * self._byte_ns
+        wire_ns = (len(data) + _REPLY_BYTES) * self._byte_ns + self._reply_ns
         self._due_ns = now_ns + wire_ns + (ROUND_NS if self.rounds <= ROUNDS_TO_ALARM else SLOW_ROUND_NS)
         return data
 

@@ -6,34 +6,67 @@ acquisition (while the trigger model runs, ``:OUTP OFF`` is only queued, manual 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from edge.config import Config
 from edge.errors import InstrumentError, LimitReadbackError
+from edge.instruments.aftermath import Aftermath, look_back
+from edge.instruments.keithley2400_needs import CONSEQUENCES, NEEDED, UNKNOWN
+from edge.instruments.keithley2400_talk import Talk, header
 from edge.instruments.link import Link
-from edge.instruments.smu import CheckResult, Setup, SmuIdentity
+from edge.instruments.smu import CheckResult, Learning, Setup, SmuIdentity
 from edge.samples import Flag, Sample
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.keithley2400 import commands, replies
-from firmware_proto.keithley2400.status import OVERRANGE, ErrorCode, OutputOff, StatusWord
+from firmware_proto.keithley2400 import commands, leniency, replies
+from firmware_proto.keithley2400.forms import CANONICAL, ReadingForm, form_of
+from firmware_proto.keithley2400.status import OVERRANGE, OutputOff, StatusWord
 
 T = TypeVar("T")
 
-REPLY_TIMEOUT_S: Final = 1.0
-"""For queries with the output off; the slowest legal baud rate and the longest reply need a tenth of it."""
 LEVEL_PROCESSING_S: Final = 0.010
 """``:SOUR:VOLT``: at most 7 ms with autorange off, 10 ms with it on (specifications, Rev. L)."""
 READ_PROCESSING_S: Final = 0.004
 """A single reading at 0.01 PLC, display and autozero off: 256 readings/s on the bus (specifications, Rev. L)."""
 SOURCE_DELAY_S: Final = 0.0005
 """Between level and aperture, for the cable's charging current to pass; comes on top of the processing."""
+AUTO_DELAY_S: Final = 0.003
+"""The longest automatic source delay, of a unit that refuses another one (manual 3-13)."""
+AUTORANGE_S: Final = 0.065
+"""A reading on a unit whose autorange is not known to be off may take so much longer (specifications, Rev. L)."""
 QUERY_PROCESSING_S: Final = 0.007
-_READ_REPLY_BYTES: Final = 28
+TRIED_LEVEL_V: Final = -0.01
+"""Read back once with the output off: negative, and small enough for every range and every sample."""
+TRIALS: Final = 3
+"""Readings at 0 V that must be written alike before another form than the 2400's is believed."""
+CLAMPED_FROM: Final = 0.99
+"""Of the limit: from here on a current counts as clamped, whatever the status word says."""
+_READ_REPLY_BYTES: Final = 42
 _CHECK_REPLY_BYTES: Final = 34
-_BATCH: Final = 6
-_MAX_ERRORS: Final = 10
+_OFF_PATTERNS: Final = {
+    OutputOff.NORMAL: "NORMal",
+    OutputOff.ZERO: "ZERO",
+    OutputOff.HIGH_IMPEDANCE: "HIMPedance",
+    OutputOff.GUARD: "GUARd",
+}
+_WATCHED: Final = ("SENS:CURR:PROT", "SENS:CURR:RANG", "OUTP:SMOD")
+_CHECKS: Final = {
+    _WATCHED: commands.CHECK,
+    ("SENS:CURR:PROT", "SENS:CURR:RANG"): b":SENS:CURR:PROT?;RANG?\n",
+    ("SENS:CURR:PROT", "OUTP:SMOD"): b":SENS:CURR:PROT?;:OUTP:SMOD?\n",
+    ("SENS:CURR:PROT",): b":SENS:CURR:PROT?\n",
+}
+_NEEDED_ANSWERS: Final = frozenset({"SENS:CURR:PROT", "SOUR:VOLT", "OUTP"})
+_EXPECTED_READING: Final = (
+    "three numbers of constant length, level, current and status word, such as "
+    "-1.000000E-01,-1.234567E-07,+2.048400E+04"
+)
+_ELEMENTS: Final = ("VOLTage", "CURRent", "STATus")
+LEVEL_STEP_OF_RANGE: Final = 5e-5
+"""What the echoed level of a reading may differ by, of the source range: twice the resolution it is programmed with on
+the 2 V and 20 V ranges (50 uV, 500 uV; specifications, Rev. L)."""
 _COMPLIANCE: Final = int(StatusWord.COMPLIANCE)
 _RANGE_COMPLIANCE: Final = int(StatusWord.RANGE_COMPLIANCE)
 _ANY_COMPLIANCE: Final = _COMPLIANCE | _RANGE_COMPLIANCE
@@ -50,7 +83,6 @@ class Keithley2400:
 
     read_message = commands.READ
     output_on_message = commands.OUTPUT_ON
-    check_message = commands.CHECK
     release_message = commands.RELEASE_PANEL
 
     def __init__(self, link: Link, config: Config) -> None:
@@ -66,23 +98,44 @@ class Keithley2400:
         self._aperture_s = 0.0
         self._to_middle_ns = 0
         self._t_unc_ns = 0
+        self._talk = Talk(link, commands.ABORT[config.smu.abort])
+        self._refused: dict[bytes, str] = {}
+        self._answers: dict[str, bytes] = {}
+        self._check_line = b""
+        self._chains = True
+        self._proven = False
+        self._autozero_stays = False
+        self._delay_s = SOURCE_DELAY_S
+        self._ranging_s = 0.0
+        self._clamp_a = math.inf
+        self._level_tolerance_v = 0.0
+        self._parse_reading: Callable[[bytes], replies.Reading] = replies.parse_reading
+        self._reading_bytes = _READ_REPLY_BYTES
+        self._form: ReadingForm | None = None
+        self._trials: list[ReadingForm] = []
+        self.check_message = commands.CHECK
+        self.notes: tuple[str, ...] = ()
+        self.reply_extra_s = 0.0
+        self.why_not = ""
 
     async def identify(self) -> SmuIdentity:
         """See Smu."""
-        line = await self.link.query(commands.IDENTIFY, REPLY_TIMEOUT_S)
+        line = await self._talk.greet()
         identity = self._parse(replies.parse_identity, line, "*IDN?")
         return SmuIdentity(identity.model, identity.serial_number, identity.firmware)
 
     async def output_on(self) -> bool:
         """See Smu."""
-        line = await self.link.query(commands.OUTPUT_QUERY, REPLY_TIMEOUT_S)
-        return self._parse(replies.parse_bool, line, ":OUTP?")
+        return self._parse(replies.parse_bool, await self._talk.output(), ":OUTP?")
 
     def _parse(self, parser: Callable[[bytes], T], line: bytes, asked: str) -> T:
         try:
             return parser(line)
         except RemoteProtocolError as error:
-            raise InstrumentError(f"{self.link.transport.name}: the reply to {asked} is {error}") from error
+            raise InstrumentError(
+                f"{self.link.transport.name}: the reply to {asked} is {error}. If it echoes commands, sends prompts or "
+                "words for numbers, switch that off at the instrument"
+            ) from error
 
     async def configure(self, setup: Setup) -> None:
         """See Smu."""
@@ -97,72 +150,182 @@ class Keithley2400:
             source_delay_s=SOURCE_DELAY_S,
             rear_terminals=self._smu.terminals == "rear",
         )
-        # In batches, each ended by a question: the size of the input buffer is not documented, and a refused command
-        # is found near where it was sent.
-        for start in range(0, len(messages), _BATCH):
-            for message in messages[start : start + _BATCH]:
-                self.link.write(message)
-            await self._refuse_errors(messages[start : start + _BATCH])
-        await self._read_back(setup)
+        self.notes = ()
+        try:
+            await self._talk.meet()
+            self._refused = await self._talk.tell(messages)
+            self._refuse_errors(messages)
+            await self._read_back(setup)
+            await self._prove(setup)
+        except InstrumentError:
+            # What was found out about the unit's manners may be what is wrong: the next set-up begins with them.
+            self._talk.met = False
+            raise
         self._setup = setup
+        self._level_tolerance_v = setup.source_range_v * LEVEL_STEP_OF_RANGE
+        # A programmed clamp lies within 0.3 % of its range (specifications, Rev. L).
+        self._clamp_a = CLAMPED_FROM * min(self._check_protection_a, setup.range_a * OVERRANGE)
         self._time_map(setup)
+        self.notes = self._notes()
 
-    async def _refuse_errors(self, sent: tuple[bytes, ...]) -> None:
-        refused: list[str] = []
-        for _ in range(_MAX_ERRORS + 1):
-            line = await self.link.query(commands.ERROR_QUERY, REPLY_TIMEOUT_S)
-            entry = self._parse(replies.parse_error, line, ":SYST:ERR?")
-            if entry.code == ErrorCode.NO_ERROR:
-                break
-            # Positive codes up to 199 report events, not refusals.
-            if not 0 < entry.code < 200:
-                refused.append(f'{entry.code},"{entry.text}"')
-        if refused:
-            among = b" ".join(message.strip() for message in sent).decode("ascii")
+    def _refuse_errors(self, sent: tuple[bytes, ...]) -> None:
+        """Stop at the refusal of a command that no run can do without."""
+        needed = set(NEEDED)
+        if self._output_off is OutputOff.HIGH_IMPEDANCE:
+            needed.add(b":OUTP:SMOD")
+        if self._smu.terminals == "rear":
+            needed.add(b":ROUT:TERM")
+        errors = [f"{name.decode()}: {error}" for name, error in self._refused.items() if name in needed]
+        if errors:
+            among = b" ".join(message.strip() for message in sent if header(message) in self._refused).decode("ascii")
             raise InstrumentError(
-                f"{self.link.transport.name}: the instrument refused part of the set-up ({'; '.join(refused)}) among: "
+                f"{self.link.transport.name}: the instrument refused part of the set-up ({'; '.join(errors)}) among: "
                 f"{among}. Nothing was energised; compare its model and firmware with `tipguard check`"
             )
 
     async def _read_back(self, setup: Setup) -> None:
+        """Ask for everything a run depends on; stop at what differs, and at what no run can do without."""
         volts = setup.source_range_v * OVERRANGE
+        off_mode = _OFF_PATTERNS[self._output_off]
         wanted: tuple[tuple[str, Callable[[bytes], bool], str], ...] = (
-            ("SENS:CURR:PROT", self._near(setup.protection_a, 1e-3), f"{setup.protection_a:g} A"),
-            ("SENS:CURR:RANG", self._near(setup.range_a * OVERRANGE, 0.06), f"{setup.range_a:g} A"),
-            ("SENS:CURR:RANG:AUTO", _equals(b"0"), "0"),
-            ("OUTP:SMOD", _equals(self._output_off.value.encode()), self._output_off.value),
-            ("SOUR:FUNC", _equals(b"VOLT"), "VOLT"),
-            ("SOUR:VOLT", self._near(0.0, 0.0), "0 V"),
-            ("SOUR:VOLT:RANG", self._near(volts, 0.06), f"{setup.source_range_v:g} V"),
-            ("SENS:CURR:NPLC", self._near(setup.nplc, 1e-3), f"{setup.nplc:g}"),
-            ("FORM:ELEM", _equals(b"CURR,STAT"), "CURR,STAT"),
-            ("ARM:COUN", self._near(1.0, 0.0), "1"),
-            ("TRIG:COUN", self._near(1.0, 0.0), "1"),
-            ("OUTP", _equals(b"0"), "0 (off)"),
+            ("SENS:CURR:PROT", _near(setup.protection_a, 1e-3), f"{setup.protection_a:g} A"),
+            ("SENS:CURR:RANG", _near(setup.range_a * OVERRANGE, 0.06), f"{setup.range_a:g} A"),
+            ("SENS:CURR:RANG:AUTO", leniency.says_off, "0"),
+            ("OUTP:SMOD", lambda line: leniency.says(line, off_mode), self._output_off.value),
+            ("SOUR:FUNC", lambda line: leniency.says(line, "VOLTage"), "VOLT"),
+            ("SOUR:VOLT", _near(0.0, 0.0), "0 V"),
+            ("SOUR:VOLT:RANG", _near(volts, 0.06), f"{setup.source_range_v:g} V"),
+            ("SENS:CURR:NPLC", _near(setup.nplc, 1e-3), f"{setup.nplc:g}"),
+            ("FORM:ELEM", lambda line: leniency.says_list(line, _ELEMENTS), "VOLT,CURR,STAT"),
+            ("ARM:COUN", _near(1.0, 0.0), "1"),
+            ("TRIG:COUN", _near(1.0, 0.0), "1"),
+            ("OUTP", lambda line: line == b"0", "0 (off)"),
         )
+        self._answers = {}
         for query, (name, holds, expected) in zip(commands.READBACKS, wanted, strict=True):
-            line = await self.link.query(query, REPLY_TIMEOUT_S)
+            needed = name in _NEEDED_ANSWERS or (name == "OUTP:SMOD" and self._output_off is OutputOff.HIGH_IMPEDANCE)
+            line = await self._talk.read_back(query, needed=needed)
+            if line is None:
+                continue
             if not holds(line):
                 got = line[:60].decode("ascii", "replace")
+                because = [f"{cmd.decode()}: {err}" for cmd, err in self._refused.items() if _about(cmd, name)]
+                why = f" (the instrument refused {'; '.join(because)})" if because else ""
                 raise LimitReadbackError(
-                    f"{self.link.transport.name}: {name} reads back {got!r}, expected {expected}; nothing was "
+                    f"{self.link.transport.name}: {name} reads back {got!r}, expected {expected}{why}; nothing was "
                     "energised. Look at the instrument: was it changed at the panel, or is another model behind the "
                     "port?"
                 )
+            self._answers[name] = line
             if name == "SENS:CURR:PROT":
-                self._check_protection_a = float(line)
+                self._check_protection_a = leniency.number(line)
             if name == "SENS:CURR:RANG":
-                self._check_range_a = float(line)
+                self._check_range_a = leniency.number(line)
 
-    def _near(self, value: float, relative: float) -> Callable[[bytes], bool]:
-        def holds(line: bytes) -> bool:
-            try:
-                got = replies.parse_float(line)
-            except RemoteProtocolError:
-                return False
-            return abs(got - value) <= abs(value) * relative + 1e-12
+    async def _prove(self, setup: Setup) -> None:
+        """Once in a life, before anything is energised: a cut can be proven on this unit, and its limit be watched."""
+        parts = [name for name in _WATCHED if name in self._answers]
+        self.check_message = _CHECKS.get(tuple(parts), commands.CHECK)
+        self._check_line = b";".join(self._answers[name] for name in parts)
+        if self._proven:
+            if len(parts) > 1 and not self._chains:
+                self._watch_limit_alone()
+            return
+        await self._look_once(setup)
+        await self._try_level()
+        self._chains = True
+        tag = len(self._check_line) % 100 + 100
+        line = await self._talk.ask(commands.tagged_query(tag))
+        try:
+            proof = replies.parse_verification(line)
+            proven = proof.tag == tag and not proof.output_on and proof.level_v == 0.0
+        except RemoteProtocolError:
+            proven = False
+        if not proven:
+            got = line[:60].decode("ascii", "replace")
+            raise LimitReadbackError(
+                f"{self.link.transport.name}: the question that proves a cut is answered {got!r}, expected "
+                f"'+0.000000E+00;{tag};0': no cut could be verified on this unit; nothing was energised. It cannot be "
+                "used with this controller"
+            )
+        if len(parts) > 1 and await self._talk.ask(self.check_message) != self._check_line:
+            self._chains = False
+            self._watch_limit_alone()
+            await self._talk.resync()
+            if await self._talk.ask(self.check_message) != self._check_line:
+                raise LimitReadbackError(
+                    f"{self.link.transport.name}: SENS:CURR:PROT? is not answered the same twice; nothing was energised"
+                )
+        self._proven = True
 
-        return holds
+    async def _try_level(self) -> None:
+        """See that a level is set as it is written, sign and all; the output is off, and the level 0 V again after it.
+
+        Not on a cell, whose level is not for trying.
+        """
+        if self._output_off is OutputOff.HIGH_IMPEDANCE:
+            return
+        # In one message, so that nothing can come between the level and 0 V.
+        tried = commands.set_level(TRIED_LEVEL_V).rstrip() + b";:SOUR:VOLT?;:SOUR:VOLT 0;:SOUR:VOLT?\n"
+        line = await self._talk.ask(tried)
+        first, _, second = line.partition(b";")
+        if not (_near(TRIED_LEVEL_V, 1e-3)(first) and _near(0.0, 0.0)(second)):
+            raise LimitReadbackError(
+                f"{self.link.transport.name}: levels of {TRIED_LEVEL_V:g} V and 0 V read back "
+                f"{line[:60].decode('ascii', 'replace')!r} (output off); nothing was energised. This unit does not set "
+                "what it is told"
+            )
+
+    async def _look_once(self, setup: Setup) -> None:
+        """See that a unit does not ignore in silence what it was told; what it does not know is left to the notes."""
+        setup_terminals = "REAR" if self._smu.terminals == "rear" else "FRONt"
+        wanted: tuple[tuple[Callable[[bytes], bool], str], ...] = (
+            (leniency.says_off, "0: with the sense leads open the output would run to its limit"),
+            (lambda line: leniency.says(line, setup_terminals), f"{self._smu.terminals} terminals"),
+            (leniency.says_off, "0: the output would switch by itself"),
+            (leniency.says_off, "0: a filter would hide the first readings of a surge"),
+            (lambda _line: True, ""),
+        )
+        for query, (holds, expected) in zip(commands.ONCE_READ_BACK, wanted, strict=True):
+            line = await self._talk.read_back(query, needed=False)
+            if line is not None and not holds(line):
+                raise LimitReadbackError(
+                    f"{self.link.transport.name}: {query.strip().decode()} is answered "
+                    f"{line[:60].decode('ascii', 'replace')!r}, expected {expected}; nothing was energised"
+                )
+            if query == b":SYST:AZER?\n":
+                self._autozero_stays = line is not None and not setup.autozero and not leniency.says_off(line)
+
+    def _watch_limit_alone(self) -> None:
+        self.check_message = _CHECKS[("SENS:CURR:PROT",)]
+        self._check_line = self._answers["SENS:CURR:PROT"]
+
+    def _notes(self) -> tuple[str, ...]:
+        """Say what this unit does not know, and what that means for a run."""
+        notes = [
+            f"{name.decode()} refused ({error}): {CONSEQUENCES[name]}" for name, error in sorted(self._refused.items())
+        ]
+        if not self._talk.has_error_queue:
+            notes.append(":SYST:ERR? unanswered: what the unit refuses is not known; only what was read back counts")
+        for query in sorted(self._talk.unanswered):
+            name = query.rstrip(b"?\n").decode()
+            notes.append(f"{name}? unanswered: {UNKNOWN.get(name, 'it is taken as set')}")
+        if len([name for name in _WATCHED if name in self._answers]) > 1 and not self._chains:
+            notes.append("queries in one message are not all answered: while energised only the limit is watched")
+        if self._autozero_stays and b":SYST:AZER" not in self._refused:
+            notes.append(":SYST:AZER OFF is ignored: readings take three apertures")
+        if self.link.acknowledgements is not None:
+            text = self.link.acknowledgements.text.decode("ascii", "replace")
+            notes.append(f"it acknowledges commands with {text!r}: as many such lines as are owed are dropped")
+        if self.reply_extra_s:
+            notes.append(
+                f"replies take {self.reply_extra_s * 1e3:.0f} ms: readings, checks and cuts wait so much longer"
+            )
+        if self._form is not None:
+            notes.append(f"readings are written with {self._form.describe()}; every other line is refused")
+            if self._form.coarse_status:
+                notes.append("its status word is rounded: compliance is told by the current alone")
+        return tuple(notes)
 
     def _time_map(self, setup: Setup) -> None:
         """Set the way back from a reading's last byte to the middle of its aperture.
@@ -170,10 +333,20 @@ class Keithley2400:
         Where in the unit's ~4 ms of processing the aperture lies is not documented, so the uncertainty covers all of
         it; a commissioned rig profile will narrow this.
         """
-        self._aperture_s = setup.nplc / self._smu.line_frequency_hz * (3 if setup.autozero else 1)
-        inside_s = READ_PROCESSING_S + SOURCE_DELAY_S + self._aperture_s
-        self._to_middle_ns = int((_READ_REPLY_BYTES * self._byte_s + inside_s / 2) * 1e9)
+        # What could not be switched off or set is taken as the instrument has it after *RST, where that takes longer.
+        autozero = setup.autozero or self._autozero_stays or b":SYST:AZER" in self._refused
+        nplc = setup.nplc if "SENS:CURR:NPLC" in self._answers else max(setup.nplc, 1.0)
+        self._aperture_s = nplc / self._smu.line_frequency_hz * (3 if autozero else 1)
+        self._delay_s = AUTO_DELAY_S if b":SOUR:DEL" in self._refused else SOURCE_DELAY_S
+        self._ranging_s = 0.0 if "SENS:CURR:RANG:AUTO" in self._answers else AUTORANGE_S
+        self.reply_extra_s = self._talk.extra_s
+        inside_s = READ_PROCESSING_S + self._delay_s + self._aperture_s + self._ranging_s + self.reply_extra_s
+        self._to_middle_ns = int((self._reading_bytes * self._byte_s + inside_s / 2) * 1e9)
         self._t_unc_ns = int((inside_s / 2 + self._byte_s) * 1e9)
+
+    async def aftermath(self) -> Aftermath:
+        """See Smu."""
+        return await look_back(self.link)
 
     def level_message(self, bias_v: float) -> bytes:
         """See Smu."""
@@ -186,7 +359,10 @@ class Keithley2400:
     def sample(self, line: bytes, t_rx_ns: int, bias_v: float, phase: int) -> Sample:
         """See Smu."""
         try:
-            current_a, status, overflow, not_measured = replies.parse_reading(line)
+            current_a, status, overflow, not_measured, level_v = self._parse_reading(line)
+            if not abs(level_v - bias_v * self._sign) <= self._level_tolerance_v:
+                # A true reading, of another question: an old one, a doubled one, or of a level damaged on its way.
+                raise RemoteProtocolError(f"a reading taken at {level_v} V, not {bias_v * self._sign} V", data=line)
         except RemoteProtocolError:
             return Sample(t_rx_ns - self._to_middle_ns, self._t_unc_ns, t_rx_ns, bias_v, math.nan, _F_UNPARSABLE, phase)
         flags = _F_NONE
@@ -196,6 +372,9 @@ class Keithley2400:
             flags = _F_NOT_MEASURED
         if status & _ANY_COMPLIANCE:
             flags |= _F_COMPLIANCE if status & _COMPLIANCE else _F_RANGE_COMPLIANCE
+        elif current_a >= self._clamp_a or current_a <= -self._clamp_a:
+            # The number says so, whatever the status word does.
+            flags |= _F_COMPLIANCE
         return Sample(
             t_rx_ns - self._to_middle_ns,
             self._t_unc_ns,
@@ -208,10 +387,12 @@ class Keithley2400:
 
     def judge_check(self, line: bytes) -> CheckResult:
         """See Smu."""
+        if self._setup is not None and line == self._check_line:
+            return CheckResult.UNCHANGED
         try:
             reply = replies.parse_check(line)
         except RemoteProtocolError:
-            return CheckResult.UNPARSABLE
+            return self._judge_other_check(line)
         same = (
             reply.protection_a == self._check_protection_a
             and reply.range_a == self._check_range_a
@@ -219,17 +400,89 @@ class Keithley2400:
         )
         return CheckResult.UNCHANGED if same else CheckResult.LIMIT_CHANGED
 
+    def _judge_other_check(self, line: bytes) -> CheckResult:
+        """Judge a reply that is not the 2400's own: other values in the same places, or nothing to go by."""
+        parts = line.split(b";")
+        if self._setup is None or len(parts) != self.check_message.count(b"?"):
+            return CheckResult.UNPARSABLE
+        try:
+            leniency.number(parts[0])
+        except RemoteProtocolError:
+            return CheckResult.UNPARSABLE
+        return CheckResult.LIMIT_CHANGED
+
+    def learn(self, line: bytes) -> Learning:
+        """See Smu: three readings in a row that are written alike, in a form of constant length."""
+        form = form_of(line)
+        # The 2400's own form was understood: what is wrong with such a reading is not how it is written.
+        hopeless = form is None or form == CANONICAL or self._form is not None
+        if form is None or hopeless or (self._trials and form != self._trials[0]):
+            self._trials = []
+            got = line[:60].decode("ascii", "replace")
+            self.why_not = (
+                f"the reading {got!r} is not {_EXPECTED_READING}; none of its readings was believed. This unit cannot "
+                "be used unless its format is changed"
+            )
+            return Learning.NO
+        self._trials.append(form)
+        if len(self._trials) < TRIALS:
+            return Learning.MORE
+        self._trials = []
+        self._believe(form)
+        if self._setup is not None:
+            self._time_map(self._setup)
+        self.notes = self._notes()
+        return Learning.KNOWN
+
+    def memory(self) -> dict[str, Any]:
+        """See Smu."""
+        form = None if self._form is None else dataclasses.asdict(self._form)
+        return {
+            "talk": self._talk.memory(),
+            "form": form,
+            "proven": self._proven,
+            "chains": self._chains,
+            "autozero_stays": self._autozero_stays,
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """See Smu."""
+        self._talk.remember(memory["talk"])
+        self._proven = bool(memory["proven"])
+        self._chains = bool(memory["chains"])
+        self._autozero_stays = bool(memory["autozero_stays"])
+        if memory["form"] is not None:
+            self._believe(ReadingForm(**memory["form"]))
+
+    def _believe(self, form: ReadingForm) -> None:
+        """Read lines of ``form`` from now on, and no others."""
+        self._form = form
+        self._parse_reading = form.parser()
+        self._reading_bytes = form.length + 1
+
     def exchange_s(self, message: bytes) -> float:
         """See Smu."""
         if message == self.check_message:
-            return (len(message) + _CHECK_REPLY_BYTES) * self._byte_s + QUERY_PROCESSING_S
+            return (len(message) + _CHECK_REPLY_BYTES) * self._byte_s + QUERY_PROCESSING_S + self.reply_extra_s
         if message == self.output_on_message:
             # After HIMP the relay settles ~15 ms on the next ON (manual 13-10).
-            return (len(message) + 2) * self._byte_s + QUERY_PROCESSING_S + 0.020
+            return (len(message) + 2) * self._byte_s + QUERY_PROCESSING_S + 0.020 + self.reply_extra_s
         level_s = 0.0 if message == self.read_message else LEVEL_PROCESSING_S
-        reading_s = READ_PROCESSING_S + SOURCE_DELAY_S + self._aperture_s
-        return (len(message) + _READ_REPLY_BYTES) * self._byte_s + level_s + reading_s
+        reading_s = READ_PROCESSING_S + self._delay_s + self._aperture_s + self._ranging_s + self.reply_extra_s
+        return (len(message) + self._reading_bytes) * self._byte_s + level_s + reading_s
 
 
-def _equals(expected: bytes) -> Callable[[bytes], bool]:
-    return lambda line: line.strip() == expected
+def _about(command: bytes, name: str) -> bool:
+    """Tell whether a refused command is why ``name`` was not set: itself, or the node above, as RANG of RANG:AUTO."""
+    return (name + ":").startswith(command[1:].decode() + ":")
+
+
+def _near(value: float, relative: float) -> Callable[[bytes], bool]:
+    def holds(line: bytes) -> bool:
+        try:
+            got = leniency.number(line)
+        except RemoteProtocolError:
+            return False
+        return abs(got - value) <= abs(value) * relative + 1e-12
+
+    return holds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from typing import Final
 
@@ -17,15 +18,44 @@ MAX_REPLY: Final = 512
 MAX_UNSENT: Final = 4096
 """Bytes kept for a line that takes none: the size of a Linux tty's own buffer."""
 
+MAX_HEARD: Final = 16
+MAX_OWED: Final = 16
+"""Acknowledgements on their way; more than a set-up's batch can cause is no longer counted."""
+
 LineHandler = Callable[[bytes, int], None]
 """Gets a reply line without its terminator, and the time its last byte was seen."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Acknowledgements:
+    """A line that an instrument sends beside its answers: how often for a command, a query, and both in one message."""
+
+    text: bytes
+    per_set: int = 0
+    per_query: int = 0
+    per_chain: int = 0
+
+    def owed(self, data: bytes) -> int:
+        """Return how many are to be expected for what is written."""
+        count = 0
+        for line in data.split(b"\n"):
+            if not line:
+                continue
+            if b"?" not in line:
+                count += self.per_set
+            elif b"?" in line.split(b";", 1)[0]:
+                count += self.per_query
+            else:
+                count += self.per_chain
+        return count
 
 
 class Link:
     """One instrument's line.
 
     ``on_stray`` gets lines nobody asked for; ``on_lost`` the end of the link. Both are called from the hot path.
-    At most one question is outstanding; asking a second is a bug and raises.
+    At most one question is outstanding; asking a second is a bug and raises. Lines that are exactly the instrument's
+    known acknowledgement, as many as are owed for what was written, are dropped; every other line is judged.
     """
 
     def __init__(self, transport: Transport, clock: Clock) -> None:
@@ -42,6 +72,10 @@ class Link:
         self._asked = 0
         self._unsent = b""
         self._waiting: asyncio.Future[bytes] | None = None
+        self._heard: list[bytes] | None = None
+        self.acknowledgements: Acknowledgements | None = None
+        """What the instrument is known to send beside its answers; None for one that only answers."""
+        self._excused = 0
         self.deadline_ns = 0
         transport.on_readable(self.readable)
 
@@ -72,8 +106,13 @@ class Link:
             handler = self._handler
             if isinstance(line, Overlong):
                 line = b"\xff" * 80  # noqa: PLW2901 - no reply parses from this: the asker judges it as garbage
+            if self._excused and self.acknowledgements is not None and line == self.acknowledgements.text:
+                self._excused -= 1
+                continue
             # What was here before a question was sent, is not its answer.
             if handler is None or asked != self._asked:
+                if self._heard is not None:
+                    self._heard.append(line)
                 self.on_stray(line, now_ns)
             else:
                 self._handler = None
@@ -90,6 +129,8 @@ class Link:
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the line, in order, behind whatever it has not taken yet; at MAX_UNSENT they are dropped."""
+        if self.acknowledgements is not None:
+            self._excused = min(self._excused + self.acknowledgements.owed(data), MAX_OWED)
         if self._unsent:
             # On a line that takes nothing only the rounds of a cut get that far, and they are all the same.
             data = self._unsent + data if len(self._unsent) < MAX_UNSENT else self._unsent
@@ -159,6 +200,33 @@ class Link:
             self._waiting = None
             self.forget()
 
+    async def listen(self, message: bytes, quiet_s: float) -> list[bytes]:
+        """Send with the output off and return every line that comes until ``quiet_s`` pass without one.
+
+        At most 16 lines, or 16 times ``quiet_s``. They count as strays, being nobody's answers.
+        """
+        self._refuse_second()
+        heard: list[bytes] = []
+        self._heard = heard
+        try:
+            self.write(message)
+            for _ in range(MAX_HEARD):
+                before = len(heard)
+                await self.settle(quiet_s)
+                if self.lost is not None:
+                    raise self.lost
+                if len(heard) == before or len(heard) >= MAX_HEARD:
+                    break
+        finally:
+            self._heard = None
+        return heard[:MAX_HEARD]
+
     async def settle(self, quiet_s: float) -> None:
-        """Wait for ``quiet_s`` of silence's worth of time, so that late replies become strays, not answers."""
+        """Wait for ``quiet_s`` of silence's worth of time, so that late replies become strays, not answers.
+
+        What is there of a line without its end is dropped, if nobody waits for it: an abort cuts replies off in the
+        middle, and their beginning must not become that of the next one.
+        """
         await self.clock.sleep_until(self.clock.now_ns() + int(quiet_s * 1e9))
+        if self._handler is None:
+            self._splitter.reset()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Protocol
+from typing import Any, Protocol
 
+from edge.instruments.aftermath import Aftermath
 from edge.instruments.link import Link
 from edge.samples import Sample
 
@@ -40,6 +41,14 @@ class CheckResult(enum.Enum):
     UNCHANGED = "unchanged"
     LIMIT_CHANGED = "limit, range or output-off state changed"
     UNPARSABLE = "unparsable"
+
+
+class Learning(enum.Enum):
+    """What a reading in an unknown form has taught the driver."""
+
+    NO = "this reading cannot be believed in any form"
+    MORE = "another one is needed"
+    KNOWN = "the form is known from now on"
 
 
 class Smu(Protocol):
@@ -76,6 +85,30 @@ class Smu(Protocol):
 
     def judge_check(self, line: bytes) -> CheckResult:
         """Judge the reply to ``check_message`` against the set-up in force."""
+
+    async def aftermath(self) -> Aftermath:
+        """Ask, with the output verified off, what happened while it was on; see :mod:`edge.instruments.aftermath`.
+
+        Raises ReplyTimeoutError, LinkLostError or InstrumentError.
+        """
+
+    def learn(self, line: bytes) -> Learning:
+        """Look at one of the first readings, which :meth:`sample` found unparsable; its number counts for nothing.
+
+        A driver that knows one form only returns ``NO``, with ``why_not`` in words.
+        """
+
+    def memory(self) -> dict[str, Any]:
+        """Return in plain values what the driver found out about this unit and keeps from run to run."""
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Take over what :meth:`memory` gave, instead of finding it out again."""
+
+    why_not: str
+    notes: tuple[str, ...]
+    """What this unit does not know or does otherwise, each with what that means; known after ``configure``."""
+    reply_extra_s: float
+    """By how much replies are slower than a unit of this kind takes, in s; measured by ``configure``."""
 
     def exchange_s(self, message: bytes) -> float:
         """Return the p99 time from a message's first byte to its reply's last, with the set-up in force."""

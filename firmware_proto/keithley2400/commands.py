@@ -30,6 +30,8 @@ CHECK: Final = b":SENS:CURR:PROT?;RANG?;:OUTP:SMOD?\n"
 IDENTIFY: Final = b"*IDN?\n"
 OUTPUT_QUERY: Final = b":OUTP?\n"
 ERROR_QUERY: Final = b":SYST:ERR?\n"
+EVENT_STATUS: Final = b"*ESR?\n"
+"""Standard event register; reading clears it."""
 RELEASE_PANEL: Final = b":DISP:ENAB ON\n:SYST:RWL OFF\n:SYST:LOC\n"
 """Display and keys back to the person at the panel; changes no output."""
 
@@ -111,7 +113,7 @@ def configure(
             b"*RST",
             b":OUTP OFF",
             b":SYST:BEEP:STAT OFF",
-            b":FORM:ELEM CURR,STAT",
+            b":FORM:ELEM VOLT,CURR,STAT",
             b":ROUT:TERM REAR" if rear_terminals else b":ROUT:TERM FRON",
             b":SYST:RSEN OFF",
             b":OUTP:SMOD " + output_off.value.encode(),
@@ -156,3 +158,12 @@ READBACKS: Final = (
     b":OUTP?\n",
 )
 """What :func:`configure` set and a run depends on, one query a message, judged before anything is energised."""
+
+ONCE_READ_BACK: Final = (
+    b":SYST:RSEN?\n",
+    b":ROUT:TERM?\n",
+    b":SOUR:CLE:AUTO?\n",
+    b":SENS:AVER?\n",
+    b":SYST:AZER?\n",
+)
+"""What a unit might ignore in silence: looked at once in a life, as far as the unit knows the question."""

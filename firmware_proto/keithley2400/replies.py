@@ -17,9 +17,12 @@ from firmware_proto.keithley2400.status import NOT_A_NUMBER, OVERFLOW, StatusWor
 _NUMBER = rb"[+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?(?:[Ee][+-][0-9]{2})?"
 _NR3 = rb"[0-9]\.[0-9]{6}[Ee][+-][0-9]{2}"
 # Exactly as many digits as the instrument sends: a reading with one byte lost or doubled is none.
-_READING: Final = re.compile(rb"([+-]" + _NR3 + rb"),([+-]" + _NR3 + rb")").fullmatch
+_READING: Final = re.compile(rb"([+-]" + _NR3 + rb"),([+-]" + _NR3 + rb"),([+-]" + _NR3 + rb")").fullmatch
 _FLOAT: Final = re.compile(_NUMBER).fullmatch
-_VERIFY: Final = re.compile(rb"([+-]?" + _NR3 + rb");([0-9]{1,3});([01])\Z").search
+# A look-alike's level may have other decimals, never another structure: one digit before the point and two of exponent
+# are what keeps junk in front from changing it, and its own lost digits from making it zero.
+_LEVEL = rb"[+-]?[0-9]\.[0-9]{3,12}[Ee][+-][0-9]{2}"
+_VERIFY: Final = re.compile(rb"(" + _LEVEL + rb");([0-9]{1,3});([01])\Z").search
 _CHECK: Final = re.compile(rb"(" + _NUMBER + rb");(" + _NUMBER + rb");([A-Z]{3,4})").fullmatch
 _ERROR: Final = re.compile(rb"([+-]?[0-9]{1,5}),\"([^\"]{0,200})\"").fullmatch
 
@@ -27,6 +30,8 @@ _VERIFY_BYTES: Final = 64
 
 MAX_CURRENT_A: Final = 1.06
 """Above the largest range with its over-range no instrument of the series can have measured it."""
+MAX_LEVEL_V: Final = 210.0
+"""The highest level of a 2400 (specifications, Rev. L); what is not sourced comes as +9.91E37."""
 _FUNCTION_MASK: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
 _FUNCTION_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
 _OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
@@ -38,34 +43,42 @@ def _bad(what: str, line: bytes) -> RemoteProtocolError:
 
 
 class Reading(NamedTuple):
-    """One ``CURR,STAT`` reading. ``current_a`` is NaN after overflow, told by number or bit, or after not-a-number."""
+    """One ``VOLT,CURR,STAT`` reading.
+
+    ``current_a`` is NaN after overflow, told by number or bit, or after not-a-number. ``level_v`` is the programmed
+    source level at which it was taken: voltage is sourced and not measured (User's Manual 18-45 to 18-49).
+    """
 
     current_a: float
     status: int
     overflow: bool
     not_measured: bool
+    level_v: float
 
 
 def parse_reading(line: bytes) -> Reading:
-    """Parse the reply to ``:READ?`` with elements ``CURR,STAT``.
+    """Parse the reply to ``:READ?`` with elements ``VOLT,CURR,STAT``.
 
-    Raises :class:`RemoteProtocolError` for anything but two complete numbers, a current that the instrument cannot
-    have measured, or a status word that does not say "source volts, measure amperes".
+    Raises :class:`RemoteProtocolError` for anything but three complete numbers, a level or a current that the
+    instrument cannot have sourced or measured, or a status word that does not say "source volts, measure amperes".
     """
     match = _READING(line)
     if match is None:
-        raise _bad("a CURR,STAT reading", line)
-    current = float(match[1])
-    word = float(match[2])
+        raise _bad("a VOLT,CURR,STAT reading", line)
+    level = float(match[1])
+    if not -MAX_LEVEL_V <= level <= MAX_LEVEL_V:
+        raise _bad("a level this instrument can source", line)
+    current = float(match[2])
+    word = float(match[3])
     status = int(word) if word < _STATUS_MAX else -1
     if status != word or status < 0 or status & _FUNCTION_MASK != _FUNCTION_WANTED:
         raise _bad("a status word of a voltage source measuring current", line)
     if abs(current) == OVERFLOW or (status & _OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
-        return Reading(math.nan, status, True, False)
+        return Reading(math.nan, status, True, False, level)
     if -MAX_CURRENT_A <= current <= MAX_CURRENT_A:
-        return Reading(current, status, False, False)
+        return Reading(current, status, False, False, level)
     if abs(current) == NOT_A_NUMBER:
-        return Reading(math.nan, status, False, True)
+        return Reading(math.nan, status, False, True, level)
     raise _bad("a current this instrument can measure", line)
 
 
@@ -81,7 +94,7 @@ def parse_verification(line: bytes) -> Verification:
     """Parse the reply to a tagged query; raise :class:`RemoteProtocolError` for anything else.
 
     What stands before it in the line is what an aborted reply left on the wire, and is dropped. It cannot change the
-    level, which is one digit, a point, six digits and an exponent, whatever stands before. For the same reason a
+    level, which is one digit, a point, 3 to 12 digits and an exponent, whatever stands before. For the same reason a
     reply whose first bytes were lost is refused, where its rest ("00;7;0") could look like 0 V.
     """
     match = _VERIFY(line[-_VERIFY_BYTES:])

@@ -72,8 +72,9 @@ class Command:
 
 _WS = "\x01-\x09\x0b\x0c\x0e-\x20"  # IEEE 488.2 white space; CR, LF and NUL end or leave a line before
 _MNEMONIC = r"[A-Za-z][A-Za-z0-9_]*"
+# IEEE 488.2 knows no colon before a star; clients send ":*RST" all the same, and a 2400 takes it.
 _HEADER = re.compile(
-    rf"[{_WS}]*(?:(?P<common>\*{_MNEMONIC})|(?P<colon>:?)(?P<path>{_MNEMONIC}(?::{_MNEMONIC})*))(?P<query>\??)"
+    rf"[{_WS}]*(?::?(?P<common>\*{_MNEMONIC})|(?P<colon>:?)(?P<path>{_MNEMONIC}(?::{_MNEMONIC})*))(?P<query>\??)"
 )
 _SPACE = re.compile(rf"[{_WS}]*")
 _WORD = re.compile(r"[!#$%&*+\-./0-9:<=>?@A-Z\[\\\]^_`a-z{|}~]+")

@@ -251,7 +251,7 @@ def test_the_instrument_takes_the_set_up_of_every_phase(
     assert settings.volt_source.range == (20.0 if v_max_v > 2 else 2.0)
     assert not settings.volt_source.auto_range
     assert settings.output_off is output_off
-    assert settings.elements == {"CURR", "STAT"}
+    assert settings.elements == {"VOLT", "CURR", "STAT"}
     assert not settings.average
     assert (settings.arm_count, settings.trigger_count) == (1, 1)
     assert not settings.front_terminals

@@ -15,7 +15,7 @@ from firmware_proto.keithley2400 import replies
 from firmware_proto.keithley2400.status import OutputOff, StatusWord
 from hil.devices.keithley2400.desk import Desk
 
-GOOD = b"-1.470096E-08,+2.048400E+04"
+GOOD = b"-1.000000E-01,-1.470096E-08,+2.048400E+04"
 GOOD_STATUS = StatusWord.V_SOURCE | StatusWord.I_MEASURE | StatusWord.FRONT
 PARSERS: list[Callable[[bytes], object]] = [
     replies.parse_reading,
@@ -37,8 +37,8 @@ AMPS = st.floats(-1.05, 1.05).map(lambda a: a if abs(a) > 1e-90 else 0.0)
 VOLTS = st.floats(-20, 20).map(lambda v: v if abs(v) > 1e-90 else 0.0)
 
 
-def reading(current_a: float, status: int = GOOD_STATUS) -> bytes:
-    return f"{current_a:+.6E},{float(status):+.6E}".encode()
+def reading(current_a: float, status: int = GOOD_STATUS, level_v: float = -0.1) -> bytes:
+    return f"{level_v:+.6E},{current_a:+.6E},{float(status):+.6E}".encode()
 
 
 def refused(line: bytes) -> None:
@@ -88,16 +88,16 @@ def test_the_errors_share_a_root() -> None:
 @given(AMPS, st.sampled_from([0, StatusWord.COMPLIANCE, StatusWord.RANGE_COMPLIANCE]))
 def test_a_reading_is_its_number_and_its_status(current_a: float, more: int) -> None:
     line = reading(current_a, GOOD_STATUS | more)
-    assert replies.parse_reading(line) == (float(line[:13]), GOOD_STATUS | more, False, False)
+    assert replies.parse_reading(line) == (float(line[14:27]), GOOD_STATUS | more, False, False, -0.1)
 
 
 def test_what_the_instrument_sends_is_a_reading() -> None:
     desk = Desk(r_ohm=1e6)
-    desk.tell(":FORM:ELEM CURR,STAT", ":SENS:CURR:RANG 1e-4", ":SOUR:VOLT -1", ":OUTP ON")
+    desk.tell(":FORM:ELEM VOLT,CURR,STAT", ":SENS:CURR:RANG 1e-4", ":SOUR:VOLT -1", ":OUTP ON")
     line = desk.ask(":READ?")
     assert line is not None
     got = replies.parse_reading(line.encode())
-    assert got == (-1e-6, GOOD_STATUS, False, False)
+    assert got == (-1e-6, GOOD_STATUS, False, False, -1.0)
 
 
 @pytest.mark.parametrize("stop", range(len(GOOD)))
@@ -134,29 +134,33 @@ def test_joined_readings_are_refused(between: bytes) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"1.80e-310",
-        b"+1.80e-310,+2.048400E+04",
-        b"+1.800000E-310,+2.048400E+04",
-        b"nan",
-        b"nan,+2.048400E+04",
-        b"+inf,+2.048400E+04",
-        b"+1.000000E-06,inf",
-        b"+1.000000E-06,nan",
-        b"+1_000000E-06,+2.048400E+04",
-        b"+1.00_000E-06,+2.048400E+04",
-        b"+1.000000E-06,+20_484",
-        b"+1.000000E-06,20484",
-        b"1.000000E-06,+2.048400E+04",
-        b"+1.000000E-6,+2.048400E+04",
-        b"+1.000000E-06,+2.048400E+4",
-        b"+1.0000000E-06,+2.048400E+04",
-        b"+1.00000E-06,+2.048400E+04",
-        b"+1.000000E-06, +2.048400E+04",
-        b"+1.000000E-06,+2.048400E+04\r",
-        b" +1.000000E-06,+2.048400E+04",
-        b"+1.000000E-06,+9.910000E+37,+2.048400E+04",
-        b"+1.000000E-06",
-        "+1.000000E-06,+2.04840٠E+04".encode(),
+        b"+1.000000E-01,1.80e-310",
+        b"+1.000000E-01,+1.80e-310,+2.048400E+04",
+        b"+1.000000E-01,+1.800000E-310,+2.048400E+04",
+        b"+1.000000E-01,nan",
+        b"+1.000000E-01,nan,+2.048400E+04",
+        b"+1.000000E-01,+inf,+2.048400E+04",
+        b"+1.000000E-01,+1.000000E-06,inf",
+        b"+1.000000E-01,+1.000000E-06,nan",
+        b"+1.000000E-01,+1_000000E-06,+2.048400E+04",
+        b"+1.000000E-01,+1.00_000E-06,+2.048400E+04",
+        b"+1.000000E-01,+1.000000E-06,+20_484",
+        b"+1.000000E-01,+1.000000E-06,20484",
+        b"+1.000000E-01,1.000000E-06,+2.048400E+04",
+        b"+1.000000E-01,+1.000000E-6,+2.048400E+04",
+        b"+1.000000E-01,+1.000000E-06,+2.048400E+4",
+        b"+1.000000E-01,+1.0000000E-06,+2.048400E+04",
+        b"+1.000000E-01,+1.00000E-06,+2.048400E+04",
+        b"+1.000000E-01,+1.000000E-06, +2.048400E+04",
+        b"+1.000000E-01,+1.000000E-06,+2.048400E+04\r",
+        b"+1.000000E-01, +1.000000E-06,+2.048400E+04",
+        b"+1.000000E-06,+2.048400E+04",
+        b"+1.000000E-01,+1.000000E-06,+9.910000E+37,+2.048400E+04",
+        b"+9.910000E+37,+1.000000E-06,+2.048400E+04",
+        b"+2.200000E+02,+1.000000E-06,+2.048400E+04",
+        b"1.000000E-01,+1.000000E-06,+2.048400E+04",
+        b"+1.000000E-01,+1.000000E-06",
+        "+1.000000E-01,+1.000000E-06,+2.04840٠E+04".encode(),
     ],
 )
 def test_what_is_nearly_a_reading_is_refused(line: bytes) -> None:
@@ -175,12 +179,12 @@ def test_what_is_nearly_a_reading_is_refused(line: bytes) -> None:
 )
 def test_status_words_as_they_are_sent(word: bytes, bits: StatusWord) -> None:
     # The numbers are the manual's (18-50), not made from the names.
-    assert replies.parse_reading(b"+1.000000E-06," + word).status == bits
+    assert replies.parse_reading(b"+1.000000E-01,+1.000000E-06," + word).status == bits
 
 
 @pytest.mark.parametrize("sign", ["+", "-"])
 def test_overflow_is_a_flag_and_no_number(sign: str) -> None:
-    got = replies.parse_reading(f"{sign}9.900000E+37,+2.048500E+04".encode())
+    got = replies.parse_reading(f"+1.000000E-01,{sign}9.900000E+37,+2.048500E+04".encode())
     assert math.isnan(got.current_a)
     assert (got.overflow, got.not_measured) == (True, False)
 
@@ -193,7 +197,7 @@ def test_overflow_told_only_by_its_bit_is_a_flag_too() -> None:
 
 @pytest.mark.parametrize("sign", ["+", "-"])
 def test_not_a_number_is_a_flag_and_no_number(sign: str) -> None:
-    got = replies.parse_reading(f"{sign}9.910000E+37,+2.048400E+04".encode())
+    got = replies.parse_reading(f"+1.000000E-01,{sign}9.910000E+37,+2.048400E+04".encode())
     assert math.isnan(got.current_a)
     assert (got.overflow, got.not_measured) == (False, True)
 
@@ -226,7 +230,7 @@ def test_a_current_it_can_measure_is_taken(current_a: float) -> None:
     ],
 )
 def test_an_implausible_status_word_makes_the_reading_none(word: bytes) -> None:
-    refused(b"+1.000000E-06," + word)
+    refused(b"+1.000000E-01,+1.000000E-06," + word)
 
 
 # ---------------------------------------------------------------------------------------------------- the cut's proof

@@ -232,6 +232,7 @@ def test_maps_that_never_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
     try:
         rig.start()
+        wait_for("the stage", lambda: ((rig.status() or {}).get("stage") or {}).get("ready"), 20)
         # In this process: ten more would take as many times half a second to start.
         monkeypatch.setenv("RUNTIME_DIRECTORY", rig.environment["RUNTIME_DIRECTORY"])
         app = build_app(with_hil=False, with_demo=False)

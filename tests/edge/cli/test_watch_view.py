@@ -148,6 +148,10 @@ def test_a_cut_without_its_proof_says_so() -> None:
 @pytest.mark.parametrize(
     ("doc", "says"),
     [
+        (
+            {"kind": "diagnosis", "verdict": "DEVICE_RESET", "instead_of": "STALE", "t_ns": 47 * S},
+            "DEVICE_RESET: the instrument was reset or lost its power (cut as STALE), 3 s ago",
+        ),
         ({"kind": "rearm", "by": "ada", "after": "STALE", "t_ns": 47 * S}, "re-armed by ada after STALE, 3 s ago"),
         ({"kind": "alarm", "verdict": "CUT_UNVERIFIED", "t_ns": 50 * S}, "alarm: CUT_UNVERIFIED: the instrument did"),
         ({"kind": "restart", "verdict": "RESTART", "t_ns": 50 * S}, "the controller started after an unclear end: "),
@@ -367,7 +371,9 @@ JUNK = st.one_of(
     st.sampled_from(["SAFE", "TRIPPED", "cut", "completed", "running", "", "\x1b[2J", "漢" * 50, "x" * 2000]),
     st.lists(st.sampled_from([1, "x", None, {}]), max_size=3),
 )
-KINDS = st.sampled_from(["start", "progress", "stop", "zero", "point", "cycle", "cut", "restart", "rearm", "alarm"])
+KINDS = st.sampled_from(
+    ["start", "progress", "stop", "zero", "point", "cycle", "cut", "diagnosis", "restart", "rearm", "alarm"]
+)
 FIELDS = (
     "age_s after alarm beyond_v bias_v by cause class current_a cycle cycles cycles_done decided_ns flags kinds "
     "label n_bound notes on_off on_off_is_bound online parameters phase plan planned progress published reason "

@@ -25,7 +25,7 @@ LONG = os.environ.get("TIPGUARD_LONG") == "1"
 pytestmark = [pytest.mark.timeout(600 if LONG else 60), *([pytest.mark.long] if LONG else [])]
 
 RATE_V_S = 0.1
-STEP_V = 0.0022
+STEP_V = 0.0024
 GB_MEDIAN_V, GI_MEDIAN_V, HL_MEDIAN_V = 0.12, 9.5, 3.0
 SITES = 60 if LONG else 8
 LAYERS = 60 if LONG else 2

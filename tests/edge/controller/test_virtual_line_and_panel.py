@@ -174,8 +174,12 @@ def test_output_off_at_the_panel_ends_the_run_within_the_read_deadline(tmp_path:
         bench.rig.line.poke()
         run = await bench.ended()
         assert run["status"] == "tripped"
-        assert bench.engine.report.trip_verdict is Verdict.STALE
-        assert bench.clock.now_ns() - pressed_ns < 400 * MS
+        assert bench.engine.report.trip_verdict is Verdict.OUTPUT_CHANGED
+        assert run["reason"] == "OUTPUT_CHANGED"
+        cut = next(event for event in bench.events() if event["kind"] == "cut")
+        assert cut["verdict"] == "STALE", "what was known when it had to be cut"
+        assert cut["verified_ns"] - pressed_ns < 200 * MS
+        assert bench.clock.now_ns() - pressed_ns < 600 * MS
         assert bench.off
 
     on_bench(tmp_path, test)

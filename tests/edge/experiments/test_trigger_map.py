@@ -68,11 +68,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"points": [[0.0, 0.0, "gb", 7]]}, r"points\[0\]\.label: value 7: expected up to 64 printable"),
     ({"points": [[0.0, 0.0, "gb", "a\nb"]]}, r"points\[0\]\.label: value .*: expected up to 64 printable"),
     ({"points": [[0.0, 0.0, "gb", "x" * 65]]}, r"points\[0\]\.label: .*expected up to 64 printable"),
-    ({"to_v": 0.0}, r"to_v: value 0.0: expected at least one step \(0.0022 V\) away from 0"),
+    ({"to_v": 0.0}, r"to_v: value 0.0: expected at least one step \(0.0024 V\) away from 0"),
     ({"to_v": 20.5}, "to_v: value 20.5: expected -20 to 20"),
     ({"to_v": math.nan}, "to_v: value nan: expected -20 to 20"),
     ({"rate_v_s": 0.0}, "rate_v_s: value 0.0: expected 0.0001 to 100"),
-    ({"to_v": -20.0, "rate_v_s": 1e-4}, "to_v: 9090909 levels: expected at most 200000; take a larger level_s"),
+    ({"to_v": -20.0, "rate_v_s": 1e-4}, "to_v: 8333333 levels: expected at most 200000; take a larger level_s"),
     ({"level_s": 0.0}, "level_s: value 0.0: expected 0.001 to 10"),
     ({"sweeps": [["gb", -1, 1]]}, "sweeps: value .*: expected a map of kind to"),
     ({"sweeps": {"gB": [-1.0, 1.0]}}, "sweeps: value 'gB': expected gb, gi or hl"),
@@ -264,7 +264,7 @@ def test_a_point_that_triggers(by_hand: Drive) -> None:
     ]
     assert MoveTo(5 * UM, 10 * UM) in steps
     (sweep,) = [step for step in steps if isinstance(step, Ramp) and len(step.levels_v) > 100]
-    assert (sweep.levels_v[0], sweep.levels_v[-1], sweep.dwell_s) == (0.0, -0.5, 0.022)
+    assert (sweep.levels_v[0], sweep.levels_v[-1], sweep.dwell_s) == (0.0, -0.5, 0.024)
     (document,) = published(steps, "point")
     assert set(document) == POINT_KEYS
     assert document["class"] == "triggered"

@@ -38,6 +38,28 @@ def test_a_late_reply_is_not_the_answer_to_the_next_question() -> None:
     on_stage_bench(main)
 
 
+def test_a_doubled_reply_puts_the_line_out_of_step_for_one_question_only() -> None:
+    async def main(bench: StageBench) -> None:
+        wire = bench.unit._wire
+        assert wire is not None
+        send = wire.send
+
+        def twice(t_ns: int, data: bytes) -> None:
+            send(t_ns, data)
+            send(t_ns, data)
+
+        bench.unit._wire = type("Twice", (), {"send": staticmethod(twice), "discard": wire.discard})()
+        await bench.stage.position()
+        bench.unit._wire = wire
+        # The second copy is taken for the answer to #5, and is none.
+        with pytest.raises(InstrumentError):
+            await bench.stage.status()
+        status = await bench.stage.status()
+        assert (status.moving, status.on_target) == (False, True)
+
+    on_stage_bench(main)
+
+
 def test_an_unplugged_cable_is_a_lost_link_and_a_stop_does_not_raise() -> None:
     async def main(bench: StageBench) -> None:
         told: list[LinkLostError] = []
