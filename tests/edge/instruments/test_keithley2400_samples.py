@@ -212,3 +212,28 @@ def test_an_exchange_takes_no_longer_than_it_says(phase: Phase, v_max_v: float, 
             assert smu.exchange_s(message) < 2 * took_s + 0.025, message
 
     with_bench(check, baud=baud, rig={"kind": kind})
+
+
+def test_how_many_flipped_bits_of_a_reading_stay_unseen_is_known() -> None:
+    """8N1 has no check. A flip in the level is seen here; digit to digit in current or status is a reading as good."""
+
+    async def check(bench: Bench) -> None:
+        await bench.smu.configure(dataclasses.replace(SEEK, source_range_v=2.0))
+        flips = unseen = level = 0
+        for current in ("-1.234567E-07", "+9.900000E-12", "-5.550000E-05", "+1.050000E-03"):
+            line = reading(current, level_v=-0.4375)
+            good = bench.smu.sample(line, 1, -0.4375, Phase.SEEK)
+            assert not good.flags & Flag.UNPARSABLE
+            for at in range(len(line)):
+                for bit in range(8):
+                    broken = line[:at] + bytes([line[at] ^ (1 << bit)]) + line[at + 1 :]
+                    got = bench.smu.sample(broken, 1, -0.4375, Phase.SEEK)
+                    flips += 1
+                    if not got.flags & Flag.UNPARSABLE and got != good:
+                        unseen += 1
+                        level += at < line.index(b",")
+        print(f"\n{unseen} of {flips} flipped bits ({unseen / flips:.1%}) leave another reading, {level} in the level")
+        assert level == 0, "what is left of a damaged level is the same level"
+        assert 0.05 < unseen / flips < 0.20
+
+    with_bench(check)
