@@ -15,19 +15,24 @@ import re
 from typing import Final
 
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.keithley2400.replies import MAX_CURRENT_A, MAX_LEVEL_V, Reading, parse_reading
+from firmware_proto.keithley2400.replies import (
+    FUNCTIONS,
+    FUNCTIONS_WANTED,
+    MAX_CURRENT_A,
+    MAX_LEVEL_V,
+    OVERFLOW_BIT,
+    STATUS_MAX,
+    Reading,
+    parse_reading,
+)
 from firmware_proto.keithley2400.status import NOT_A_NUMBER, OVERFLOW, StatusWord
 
 MIN_DECIMALS: Final = 3
 MAX_DECIMALS: Final = 12
 MAX_GAP: Final = 2
 
-_FUNCTIONS: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
-_FUNCTIONS_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
-_OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
-_COARSE_BITS: Final = _FUNCTIONS | int(StatusWord.RANGE_COMPLIANCE)
+_COARSE_BITS: Final = FUNCTIONS | int(StatusWord.RANGE_COMPLIANCE)
 _COARSE_MAX: Final = 99_990.0
-_STATUS_MAX: Final = float(1 << 24)
 
 _LEARN: Final = re.compile(
     rb"(?P<plus>[ +]|-)[0-9]\.(?P<decimals>[0-9]{3,12})(?P<letter>[Ee])[+-](?P<exponent>[0-9]{2,3})"
@@ -110,9 +115,9 @@ class ReadingParser:
             raise RemoteProtocolError(f"not a level this instrument can source: {line[:80]!r}", data=line[:200])
         current = float(match[2])
         status = self._status(float(match[3]))
-        if status < 0 or status & _FUNCTIONS != _FUNCTIONS_WANTED:
+        if status < 0 or status & FUNCTIONS != FUNCTIONS_WANTED:
             raise RemoteProtocolError(f"not a status word of a voltage source: {line[:80]!r}", data=line[:200])
-        if abs(current) == OVERFLOW or (status & _OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
+        if abs(current) == OVERFLOW or (status & OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
             return Reading(math.nan, status, True, False, level)
         if -MAX_CURRENT_A <= current <= MAX_CURRENT_A:
             return Reading(current, status, False, False, level)
@@ -125,7 +130,7 @@ class ReadingParser:
         if self._coarse:
             # Four digits: 20484 comes as 2.048E+04. Above five places the functions' own bits would be rounded.
             return int(word) & _COARSE_BITS if word <= _COARSE_MAX and word == int(word) else -1
-        status = int(word) if word < _STATUS_MAX else -1
+        status = int(word) if word < STATUS_MAX else -1
         return status if status == word else -1
 
 

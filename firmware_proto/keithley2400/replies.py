@@ -32,10 +32,10 @@ MAX_CURRENT_A: Final = 1.06
 """Above the largest range with its over-range no instrument of the series can have measured it."""
 MAX_LEVEL_V: Final = 210.0
 """The highest level of a 2400 (specifications, Rev. L); what is not sourced comes as +9.91E37."""
-_FUNCTION_MASK: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
-_FUNCTION_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
-_OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
-_STATUS_MAX: Final = float(1 << 24)
+FUNCTIONS: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
+FUNCTIONS_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
+OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
+STATUS_MAX: Final = float(1 << 24)
 
 
 def _bad(what: str, line: bytes) -> RemoteProtocolError:
@@ -70,10 +70,10 @@ def parse_reading(line: bytes) -> Reading:
         raise _bad("a level this instrument can source", line)
     current = float(match[2])
     word = float(match[3])
-    status = int(word) if word < _STATUS_MAX else -1
-    if status != word or status < 0 or status & _FUNCTION_MASK != _FUNCTION_WANTED:
+    status = int(word) if word < STATUS_MAX else -1
+    if status != word or status < 0 or status & FUNCTIONS != FUNCTIONS_WANTED:
         raise _bad("a status word of a voltage source measuring current", line)
-    if abs(current) == OVERFLOW or (status & _OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
+    if abs(current) == OVERFLOW or (status & OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
         return Reading(math.nan, status, True, False, level)
     if -MAX_CURRENT_A <= current <= MAX_CURRENT_A:
         return Reading(current, status, False, False, level)

@@ -22,7 +22,7 @@ import pytest
 from hil.processes import BenchRig, RigSpec
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
-MOMENTS = 50 if LONG else 5
+MOMENTS = 50 if LONG else 3
 BOUND_S = {signal.SIGKILL: 0.150, signal.SIGSTOP: 0.250}
 OHMIC = RigSpec(load="ohmic:1e6")
 LEAST_A = 1e-7
