@@ -10,28 +10,20 @@ here, and is counted in the tests.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from typing import Final
 
 from firmware_proto.errors import RemoteProtocolError
-from firmware_proto.keithley2400.replies import (
-    FUNCTIONS,
-    FUNCTIONS_WANTED,
-    MAX_CURRENT_A,
-    MAX_LEVEL_V,
-    OVERFLOW_BIT,
-    STATUS_MAX,
-    Reading,
-    parse_reading,
-)
-from firmware_proto.keithley2400.status import NOT_A_NUMBER, OVERFLOW, StatusWord
+from firmware_proto.keithley2400.replies import STATUS_MAX, Reading, judged, parse_reading
+from firmware_proto.keithley2400.status import StatusWord
 
 MIN_DECIMALS: Final = 3
 MAX_DECIMALS: Final = 12
 MAX_GAP: Final = 2
 
-_COARSE_BITS: Final = FUNCTIONS | int(StatusWord.RANGE_COMPLIANCE)
+_COARSE_BITS: Final = int(
+    StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE | StatusWord.RANGE_COMPLIANCE
+)
 _COARSE_MAX: Final = 99_990.0
 
 _LEARN: Final = re.compile(
@@ -110,20 +102,7 @@ class ReadingParser:
         match = self._match(line)
         if match is None:
             raise RemoteProtocolError(f"not a reading of this unit's form: {line[:80]!r}", data=line[:200])
-        level = float(match[1])
-        if not -MAX_LEVEL_V <= level <= MAX_LEVEL_V:
-            raise RemoteProtocolError(f"not a level this instrument can source: {line[:80]!r}", data=line[:200])
-        current = float(match[2])
-        status = self._status(float(match[3]))
-        if status < 0 or status & FUNCTIONS != FUNCTIONS_WANTED:
-            raise RemoteProtocolError(f"not a status word of a voltage source: {line[:80]!r}", data=line[:200])
-        if abs(current) == OVERFLOW or (status & OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
-            return Reading(math.nan, status, True, False, level)
-        if -MAX_CURRENT_A <= current <= MAX_CURRENT_A:
-            return Reading(current, status, False, False, level)
-        if abs(current) == NOT_A_NUMBER:
-            return Reading(math.nan, status, False, True, level)
-        raise RemoteProtocolError(f"not a current this instrument can measure: {line[:80]!r}", data=line[:200])
+        return judged(line, float(match[1]), float(match[2]), self._status(float(match[3])))
 
     def _status(self, word: float) -> int:
         """Return the status word as far as it can be believed; -1 for none."""

@@ -32,9 +32,9 @@ MAX_CURRENT_A: Final = 1.06
 """Above the largest range with its over-range no instrument of the series can have measured it."""
 MAX_LEVEL_V: Final = 210.0
 """The highest level of a 2400 (specifications, Rev. L); what is not sourced comes as +9.91E37."""
-FUNCTIONS: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
-FUNCTIONS_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
-OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
+_FUNCTIONS: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
+_FUNCTIONS_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
+_OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
 STATUS_MAX: Final = float(1 << 24)
 
 
@@ -65,20 +65,27 @@ def parse_reading(line: bytes) -> Reading:
     match = _READING(line)
     if match is None:
         raise _bad("a VOLT,CURR,STAT reading", line)
-    level = float(match[1])
-    if not -MAX_LEVEL_V <= level <= MAX_LEVEL_V:
-        raise _bad("a level this instrument can source", line)
-    current = float(match[2])
     word = float(match[3])
     status = int(word) if word < STATUS_MAX else -1
-    if status != word or status < 0 or status & FUNCTIONS != FUNCTIONS_WANTED:
+    return judged(line, float(match[1]), float(match[2]), status if status == word else -1)
+
+
+def judged(line: bytes, level_v: float, current_a: float, status: int) -> Reading:
+    """Return a reading of three numbers, in whatever form they were written; ``status`` -1: it was no status word.
+
+    Raises :class:`RemoteProtocolError` for a level or a current that the instrument cannot have sourced or measured, or
+    a status word that does not say "source volts, measure amperes".
+    """
+    if not -MAX_LEVEL_V <= level_v <= MAX_LEVEL_V:
+        raise _bad("a level this instrument can source", line)
+    if status < 0 or status & _FUNCTIONS != _FUNCTIONS_WANTED:
         raise _bad("a status word of a voltage source measuring current", line)
-    if abs(current) == OVERFLOW or (status & OVERFLOW_BIT and abs(current) <= MAX_CURRENT_A):
-        return Reading(math.nan, status, True, False, level)
-    if -MAX_CURRENT_A <= current <= MAX_CURRENT_A:
-        return Reading(current, status, False, False, level)
-    if abs(current) == NOT_A_NUMBER:
-        return Reading(math.nan, status, False, True, level)
+    if abs(current_a) == OVERFLOW or (status & _OVERFLOW_BIT and abs(current_a) <= MAX_CURRENT_A):
+        return Reading(math.nan, status, True, False, level_v)
+    if -MAX_CURRENT_A <= current_a <= MAX_CURRENT_A:
+        return Reading(current_a, status, False, False, level_v)
+    if abs(current_a) == NOT_A_NUMBER:
+        return Reading(math.nan, status, False, True, level_v)
     raise _bad("a current this instrument can measure", line)
 
 

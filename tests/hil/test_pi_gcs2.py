@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from firmware_proto.gcs2.errors import ErrorCode
 from hil.devices.pi_gcs2 import AxisModel, FlatSurface, Model, PiController
-from hil.devices.pi_gcs2.controller import QUEUE_LINES
 from hil.devices.pi_gcs2.mechanics import PositionAt
+from hil.devices.pi_gcs2.queued import QUEUE_LINES
 from hil.twin.truth import TruthRecord
 
 MS = 1_000_000
