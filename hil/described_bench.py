@@ -14,11 +14,11 @@ from edge.instruments.scpi_stage import MapContact, ScpiStage
 from firmware_proto.stage_map import StageMap, read_map
 from hil.devices.described_stage import DescribedStage
 from hil.devices.pi_gcs2 import FlatSurface
-from hil.line.memory import MemoryLine
+from hil.stage_hands import StageHands
 from hil.virtual import VirtualClock, run_virtual
 
 
-class DescribedBench:
+class DescribedBench(StageHands):
     """A controller of ``rules`` over a flat surface across its last axis, 50 um or, where it is shorter, mid-travel."""
 
     def __init__(
@@ -34,13 +34,12 @@ class DescribedBench:
         referenced: bool = True,
     ) -> None:
         """Wire up; nothing is sent. ``of_client``: the driver's map, where it is to differ from the controller's."""
-        self.clock = clock
         self.rules = rules
         z = list(rules.axes.values())[-1]
         middle_m = 0.5 * ((z.low_m or 0.0) + (100e-6 if z.high_m is None else z.high_m))
         self.surface = FlatSurface(axis=z.name, surface_m=middle_m)
         self.unit = DescribedStage(rules, self.surface, seed=seed, servo_on=servo_on, referenced=referenced)
-        self.line = MemoryLine(self.unit, clock, baud)
+        super().__init__(clock, self.unit, baud)
         self.link = MapLink(self.line.transport, clock, of_client or rules)
         self.contact = MapContact(self.link, threshold_v=threshold_v)
         self.stage = ScpiStage(self.link, self.contact)
@@ -49,24 +48,6 @@ class DescribedBench:
         """Start the driver."""
         await self.stage.start()
         return self
-
-    def true_um(self, axis: str) -> float:
-        """Return where an axis really is now, in um."""
-        return self.unit.position_m(self.clock.now_ns(), axis) * 1e6
-
-    def moving(self) -> bool:
-        """Tell whether any axis really moves now."""
-        return any(self.unit.moving(self.clock.now_ns(), name) for name in self.unit.axis_names)
-
-    async def pause(self, duration_ns: int) -> None:
-        """Let time pass."""
-        await self.clock.sleep_until(self.clock.now_ns() + duration_ns)
-
-    async def at(self, delay_ns: int, act: Callable[[], object]) -> None:
-        """Do something to the controller, behind the line's back, after ``delay_ns``."""
-        await self.pause(delay_ns)
-        act()
-        self.line.poke()
 
 
 def map_from(path: Path, change: Callable[[dict[str, Any]], object] | None = None) -> StageMap:

@@ -1,6 +1,6 @@
 """The demo's report: one HTML file that needs nothing else, readable on a phone and on paper.
 
-Pictures are in it as data, the style too, and there is no script: what its policy line forbids, no browser fetches.
+Pictures are in it as data (:mod:`hil.html_page`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hil.errors import BenchFaultError
+from hil.html_page import shell
 
 MQTT_SOURCE: Final = "received over MQTT"
 TRUTH_SOURCE: Final = "twin's truth record, which no real rig has"
@@ -97,22 +98,7 @@ def write_report(path: Path, report: Report) -> None:
 
 def page(report: Report) -> str:
     """Return the page. Raises BenchFaultError for a picture that is no PNG or has no words; OSError if unreadable."""
-    body = "\n".join(_body(report))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{_text(report.title)}</title>
-<link rel="icon" href="data:,">
-<style>{_CSS}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+    return shell(report.title, _CSS, "\n".join(_body(report)))
 
 
 def _text(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hil.faults.injector import Passed
+from hil.html_page import shell
 from hil.scenarios import timeline
 from hil.scenarios.evidence import Evidence
 from hil.scenarios.run import Outcome
@@ -56,22 +57,7 @@ def page(outcomes: Sequence[Outcome], *, footer: str = "") -> str:
     body += [_section(one) for one in [*broken, *(one for one in outcomes if one.held)]]
     if footer:
         body.append(f'<footer class="from">{html.escape(footer)}</footer>')
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>Fault scenarios</title>
-<link rel="icon" href="data:,">
-<style>{_CSS}</style>
-</head>
-<body>
-{"".join(body)}
-</body>
-</html>
-"""
+    return shell("Fault scenarios", _CSS, "".join(body))
 
 
 def _word(held: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from hil.scenarios import verb
 from hil.scenarios.report import page
 from hil.scenarios.run import Outcome, run_scenario
 from hil.scenarios.spec import FOLDER, Scenario, load_scenario
+from tests.hil.test_demo_report import Checker
 
 QUICK = ("reply-byte-lost", "reply-stale-instead", "power-cycle", "set-up-limit-damaged", "set-and-cut-proof-lost")
 """One of each sort: a reply, an old reply, the device, the set-up, a set with more going wrong."""
@@ -89,30 +89,10 @@ def test_a_guard_that_does_not_cut_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
 # -- what is printed and written
 
 
-class Balance(HTMLParser):
-    """Counts what is opened and closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sections: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "link"):
-            self.open.append(tag)
-        if tag == "section":
-            self.sections.append(str(dict(attrs).get("id")))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_the_page_shows_each_with_its_trace_and_needs_nothing_else(outcomes: list[Outcome]) -> None:
     text = page(outcomes)
-    seen = Balance()
-    seen.feed(text)
-    assert seen.open == []
-    assert sorted(seen.sections) == sorted(QUICK)
+    sections = [attributes.get("id") for tag, attributes in Checker(text).tags if tag == "section"]
+    assert sorted(map(str, sections)) == sorted(QUICK)
     assert text.count("<svg") == len([one for one in outcomes if one.seen.moments])
     assert "<script" not in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
