@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from edge.config import Config
 from edge.errors import InstrumentError, LimitReadbackError
-from edge.instruments.aftermath import Aftermath, look_back
+from edge.instruments.aftermath import Aftermath
 from edge.instruments.keithley2400_needs import CONSEQUENCES, NEEDED, UNKNOWN
 from edge.instruments.keithley2400_talk import Talk, header
 from edge.instruments.link import Link
@@ -346,7 +346,7 @@ class Keithley2400:
 
     async def aftermath(self) -> Aftermath:
         """See Smu."""
-        return await look_back(self.link)
+        return await self._talk.look_back()
 
     def level_message(self, bias_v: float) -> bytes:
         """See Smu."""

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edge.errors import InstrumentError, LimitReadbackError, ReplyTimeoutError
+from edge.instruments.aftermath import Aftermath
 from edge.instruments.keithley2400_needs import NEEDED
 from edge.instruments.link import Acknowledgements, Link
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.keithley2400 import commands, leniency, replies
+from firmware_proto.keithley2400.status import ErrorCode
 
 REPLY_TIMEOUT_S: Final = 1.0
 """For queries with the output off; the slowest legal baud rate and the longest reply need a tenth of it."""
@@ -30,6 +32,8 @@ NORMAL_REPLY_S: Final = 0.010
 """A unit whose replies take no longer than this beyond their wire time is as fast as the specifications say."""
 MEASURED: Final = 24
 """Replies that count for the reply time: those of the last two set-ups."""
+POWER_ON: Final = 1 << 7
+"""PON in the standard event register (User's Manual section 15); ``*CLS`` of the set-up cleared it."""
 _BATCH: Final = 6
 _MAX_ERRORS: Final = 10
 _ACKNOWLEDGEMENT: Final = re.compile(rb"[A-Za-z][A-Za-z .!_-]{0,30}").fullmatch
@@ -278,6 +282,24 @@ class Talk:
                     if errors[0].startswith("-113") and header(message) not in NEEDED:
                         self._unknown[header(message)] = errors[0]
         return refused
+
+    async def look_back(self) -> Aftermath:
+        """Ask, with the output verified off, what happened while it was on; both questions clear what they tell.
+
+        Raises ReplyTimeoutError, LinkLostError, or InstrumentError for a reply that is none.
+        """
+        line = await self.ask(commands.EVENT_STATUS)
+        try:
+            register = int(leniency.number(line))
+        except RemoteProtocolError as error:
+            raise InstrumentError(f"{self.name}: the reply to *ESR? is {error}") from error
+        refused = await self._errors()
+        off = ErrorCode.NOT_PERMITTED_WITH_OUTPUT_OFF
+        return Aftermath(
+            was_reset=bool(register & POWER_ON),
+            was_off=any(leniency.error_code(entry.encode()) == off for entry in refused),
+            refused=tuple(refused),
+        )
 
     async def _errors(self) -> list[str]:
         """Empty the error queue; return what it held of refusals. A unit without one is only waited for."""

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgpack
 
-from edge.config import Config
 from edge.controller.plans import make_plan
 from edge.errors import TipguardError
 from edge.guard.states import State
@@ -74,7 +73,8 @@ async def _smu(scenario: Scenario, clock: VirtualClock, directory: Path, injecto
             spec = full_site(spec, cable_f=Circuit().cable_f, transients=False, fault=None)
     load = spec.build(series_ohm=rig.series_ohm, seed=scenario.seed, truth=truth)
     device = Keithley2400(load, seed=scenario.seed, **rig.device)
-    config = _configured(config_for(series_ohm=rig.series_ohm), rig.config)
+    sections: dict[str, Any] = rig.config
+    config = config_for(series_ohm=rig.series_ohm, **sections)
     async with VirtualRig.running(
         clock,
         load,
@@ -91,7 +91,7 @@ async def _smu(scenario: Scenario, clock: VirtualClock, directory: Path, injecto
 @contextlib.asynccontextmanager
 async def _map(scenario: Scenario, clock: VirtualClock, directory: Path, injector: Injector) -> AsyncIterator[_Bench]:
     rig = scenario.rig
-    config = _configured(map_config(), {**rig.config, "rig": {"series_resistor_ohm": rig.series_ohm}})
+    config = map_config(**{**rig.config, "rig": {"series_resistor_ohm": rig.series_ohm}})
     links = {"smu_link": Path("smu"), "stage_link": Path("stage")}
     options = {"series_ohm": rig.series_ohm, "seed": scenario.seed, **links, **rig.options}
     emulated = EmulatedRig(RigOptions(**options))
@@ -110,13 +110,6 @@ async def _map(scenario: Scenario, clock: VirtualClock, directory: Path, injecto
         while tip is not None and not tip.ready:
             await clock.sleep_until(clock.now_ns() + LOOK_NS)
         yield _Bench(virtual, emulated.truth, emulated)
-
-
-def _configured(config: Config, sections: dict[str, dict[str, Any]]) -> Config:
-    data = config.model_dump()
-    for name, values in sections.items():
-        data[name] = {**data[name], **values}
-    return Config.model_validate(data)
 
 
 class _Watched:

@@ -93,3 +93,16 @@ def test_a_stop_by_a_person_is_not_questioned(tmp_path: Path) -> None:
         assert [event["kind"] for event in bench.events()] == ["cut"]
 
     on_bench(tmp_path, test)
+
+
+def test_an_imitation_that_words_its_errors_otherwise_is_understood_too(tmp_path: Path) -> None:
+    async def test(bench: VirtualBench) -> None:
+        bench.start()
+        await bench.until_live()
+        # No quotes, no plus sign: as the set-up accepts it, so does this.
+        bench.replies.edit = lambda data: data.replace(b'+803,"', b"803,").replace(b'"', b"")
+        bench.rig.device.press_output_key(bench.clock.now_ns())
+        bench.rig.line.poke()
+        assert (await bench.ended())["reason"] == "OUTPUT_CHANGED"
+
+    on_bench(tmp_path, test)
