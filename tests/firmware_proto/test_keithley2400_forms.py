@@ -219,3 +219,24 @@ def test_an_integer_status_word_has_five_digits(word: bytes) -> None:
     # 220484 would have both function bits.
     assert refused(parse, b"+1.000000E-01,+1.000000E-06,2" + word)
     assert refused(parse, b"+1.000000E-01,+1.000000E-06,+" + word)
+
+
+def test_a_level_no_2400_can_source_is_no_reading_of_any_form() -> None:
+    parse = ReadingForm(decimals=7).parser()
+    assert parse(b"+2.1000000E+02,+1.0000000E-06,+2.0484000E+04").level_v == 210.0
+    for level in (b"+2.1000001E+02", b"-2.1000001E+02", b"+9.9100000E+37"):
+        with pytest.raises(RemoteProtocolError, match="not a level"):
+            parse(level + b",+1.0000000E-06,+2.0484000E+04")
+
+
+@pytest.mark.parametrize("current", ["+1.0000000E-06", "-1.0500000E+00"])
+def test_the_overflow_bit_makes_a_number_of_any_form_none(current: str) -> None:
+    status = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.OVERFLOW)
+    found = ReadingForm(decimals=7).parser()(f"+1.0000000E-01,{current},{float(status):+.7E}".encode())
+    assert math.isnan(found.current_a)
+    assert found.overflow
+
+
+def test_a_status_word_with_a_fraction_is_none() -> None:
+    with pytest.raises(RemoteProtocolError, match="not a status word"):
+        ReadingForm(decimals=7).parser()(b"+1.0000000E-01,+1.0000000E-06,+2.0484500E+04")

@@ -319,3 +319,11 @@ def test_any_chunking_gives_the_same_lines_and_memory_is_bounded(end: str, data:
 def test_a_splitter_that_cannot_be(end: str, most: int) -> None:
     with pytest.raises(LocalProtocolError):
         EndSplitter(end, most)
+
+
+@pytest.mark.parametrize("end", ["LF", "CR", "ANY"])
+def test_the_end_of_an_over_long_line_is_no_line(end: str) -> None:
+    eol = b"\r" if end == "CR" else b"\n"
+    lines = EndSplitter(end, 4).feed(b"abcdefgh0" + eol + b"ok" + eol)
+    assert [type(line) for line in lines] == [Overlong, bytes]
+    assert lines[1] == b"ok"

@@ -578,3 +578,26 @@ def test_applied_is_told_as_it_happens_with_every_field() -> None:
     assert document["applied"] == "overflow-1"
     assert set(document) == {"applied", "kind", "port", "t_ns", "byte", "frame", "sample", "phase", "detail"}
     assert not math.isnan(float(document["t_ns"]))
+
+
+def test_a_phase_is_counted(tmp_path: Path) -> None:
+    plan = "\n".join(
+        f'[[fault]]\nname = "{n}"\nkind = "late"\nat_phase = "reset"\nnth = {n}\nlate_s = 0.0002' for n in (1, 2)
+    )
+    injector = Injector(parse_plan(plan))
+
+    async def work(bench: VirtualBench) -> None:
+        injector.arm(bench.clock.now_ns())
+        bench.start(MemristorPlan(cycles=2, set_v=-0.25, zero=False))
+        await bench.until(lambda: len(injector.applied) == 2 or bench.rig.worker.runner.run is None, 120)
+
+    on_bench(
+        tmp_path,
+        work,
+        load=lambda truth: Site("gb", series_ohm=1500.0, seed=1, truth=truth),
+        config=config_for(series_ohm=1500.0, limits={"voltage_v": 1.0}),
+        injector=injector,
+    )
+    first, second = injector.applied
+    assert (first.name, second.name) == ("1", "2")
+    assert second.t_ns - first.t_ns > 100 * MS

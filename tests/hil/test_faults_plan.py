@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.devices.keithley2400.settings import Settings
 from hil.errors import BenchOptionError
 from hil.faults.kinds import KINDS, told
-from hil.faults.phases import PHASES
+from hil.faults.phases import PHASES, PhaseWatch
 from hil.faults.plan import TRIGGERS, FaultSpec, load_plan, parse_plan
 
 
@@ -139,3 +140,28 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     binary.write_text('[[fault]]\nkind = "mute"\nat_s = 1\n', encoding="utf-8")
     assert load_plan(binary).source == str(binary)
     assert set(TRIGGERS) >= {load_plan(binary).faults[0].trigger}
+
+
+class Panel2400:
+    """What the phases look at of a 2400."""
+
+    def __init__(self) -> None:
+        self.output_on = False
+        self.settings = Settings()
+
+
+def test_a_phase_is_entered_once_and_a_cut_only_of_a_bias() -> None:
+    unit = Panel2400()
+    watch = PhaseWatch(unit)
+    assert watch.message("SENS:CURR:PROT 1e-3") == ["setup"]
+    assert watch.message("SENS:CURR:RANG 1e-3") == [], "one set-up"
+    unit.settings.nplc = 0.01
+    unit.output_on = True
+    assert watch.step() == ["energised"]
+    assert watch.message("SOUR:VOLT 0") == [], "there is no bias to cut"
+    unit.settings.volt_source.level = -0.1
+    assert watch.step() == ["seek"]
+    assert watch.message("SOUR:VOLT 0") == ["cutting"]
+    assert watch.message("OUTP OFF") == [], "one cut"
+    unit.output_on = False
+    assert watch.step() == ["off"]

@@ -516,3 +516,14 @@ def test_the_trace_has_both_directions_as_sent_and_as_arrived() -> None:
     assert b"".join(row.arrived for row in replies) == seen.text
     assert [row.note for row in replies if row.note] == ["bitten: b'12;1996.0\\r' cut short to b'12\\r'"]
     assert seen.injector.trace.maxlen is not None
+
+
+def test_what_is_out_cannot_be_pulled_again() -> None:
+    seen = talk('name = "a"\nkind = "unplug"\nat_s = 0.05', 'name = "b"\nkind = "unplug"\nat_s = 0.06')
+    assert seen.injector.missed() == ("b",)
+
+
+def test_what_comes_twice_is_told_with_the_second() -> None:
+    seen = talk('kind = "double"\nat_frame = 2\nlate_s = 0.005')
+    (applied,) = seen.injector.applied
+    assert applied.t_ns - (seen.injector.armed_ns or 0) == seen.arrival(CLEAN[2] * 2)

@@ -311,3 +311,22 @@ def test_expressions_of_the_user_are_refused() -> None:
     desk.tell(":CALC1:MATH:NAME 'MINE'", ":CALC1:MATH (VOLT * 2)", ":CALC1:MATH 'VOLT'")
     assert desk.unit.error_queue == (806, -171, -104)
     assert desk.ask(":CALC1:MATH?") == "(VOLT * CURR)"
+
+
+def test_an_overflow_has_no_offset_taken_from_it() -> None:
+    calc2 = Calc2(feed="CURR", null_on=True, null_offset=1e36)
+    calc2.refresh()
+    assert judge(calc2, OVERFLOW, 0).value == OVERFLOW
+    assert judge(calc2, NAN, 0).value == NAN
+    assert judge(calc2, 2e36, 0).value == 1e36
+
+
+def test_the_first_failure_stays_at_the_lines() -> None:
+    desk = ready(
+        ":CALC2:LIM2:UPP 5E-6;UPP:SOUR2 3", ":CALC2:LIM2:LOW 1E-6;LOW:SOUR2 5", ":CALC2:LIM2:STAT ON", ":TRIG:COUN 2"
+    )
+    desk.write(":READ?")
+    desk.wait(1_500_000)
+    desk.load.change(desk.t_ns, 1e9)  # the second reading is below
+    desk.settle()
+    assert desk.ask(":SOUR2:TTL:ACT?") == "3"

@@ -9,7 +9,7 @@ import pytest
 from firmware_proto.keithley2400.status import OutputOff
 from hil.devices.keithley2400 import Keithley2400
 from hil.devices.keithley2400.desk import Desk
-from hil.devices.keithley2400.interlock import RESPONSE_NS, Rearm
+from hil.devices.keithley2400.interlock import RESPONSE_NS, Interlock, Rearm
 
 US, MS, S = 1_000, 1_000_000, 1_000_000_000
 OE, OT = 1 << 11, 1 << 12
@@ -343,3 +343,17 @@ def test_too_hot_is_high_impedance_and_refuses_until_it_is_cool() -> None:
     assert is_on(desk)
     assert last(desk)[2] is True
     assert desk.ask(":STAT:MEAS:COND?") == "0"
+
+
+def test_other_terminals_switch_the_output_off() -> None:
+    desk = Desk(1e5)
+    desk.tell(":OUTP ON")
+    assert desk.unit.panel_terminals(desk.t_ns, front=False)
+    assert not desk.unit.output_on
+
+
+def test_output_enable_off_and_on_again_forgets_the_latch() -> None:
+    interlock = Interlock(enabled=True, closed=True, latched=True)
+    interlock.enable(on=False)
+    interlock.enable(on=True)
+    assert interlock.refusal is None

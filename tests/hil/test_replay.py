@@ -24,6 +24,8 @@ from edge.samples import Phase
 from edge.tape import IN, OUT, SMU, STAGE, Entry, pack, unpack
 from hil.map_bench import MapBench, on_map_bench
 from hil.replay import Replayed, replay
+from hil.replay.compare import first_difference
+from hil.replay.world import World
 from hil.twin.ohmic import OhmicLoad
 from hil.twin.site import SwitchingSite
 from hil.virtual_bench import MS, VirtualBench, on_bench
@@ -474,3 +476,17 @@ def test_a_replay_leaves_nothing_behind() -> None:
     before = left()
     is_same(sweep())
     assert left() == before
+
+
+def test_what_is_done_at_the_last_moment_may_be_recorded_behind_it() -> None:
+    def event(t_ns: int) -> FlightRecord:
+        return FlightRecord(Kind.EVENT, 1, 0, 0, msgpack.packb({"kind": "alarm", "t_ns": t_ns}))
+
+    assert first_difference([], [event(100)], 100) is None
+    assert first_difference([], [event(99)], 100) is not None
+    assert first_difference([event(100)], [], 100) is not None
+
+
+def test_a_port_that_is_none_is_refused_in_words() -> None:
+    with pytest.raises(FlightError, match="names port 7"):
+        World([(IN, 1, 7, b"")], turns=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from edge.controller.cutting import Cutter
 from edge.guard.verdicts import Verdict
 from firmware_proto.errors import RemoteProtocolError
 from firmware_proto.keithley2400 import replies
-from hil.scenarios import verb
+from hil.devices.keithley2400 import Keithley2400
+from hil.errors import BenchFaultError
+from hil.scenarios import verb, virtual
+from hil.scenarios.evidence import Evidence
+from hil.scenarios.judge import Check, Judgement
 from hil.scenarios.report import page
 from hil.scenarios.run import Outcome, run_scenario
 from hil.scenarios.spec import FOLDER, Scenario, load_scenario
@@ -86,6 +91,25 @@ def test_a_guard_that_does_not_cut_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
     assert "safe" in outcome.line()["broken"] or "reason" in outcome.line()["broken"]
 
 
+def test_an_output_that_stays_on_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = vars(Keithley2400)["output_on"].fget
+    ended = False
+
+    def on(self: Keithley2400) -> bool:
+        return ended or bool(real(self))
+
+    monkeypatch.setattr(Keithley2400, "output_on", property(on))
+    settled = virtual._Watched._later_runs
+
+    async def later(self: virtual._Watched) -> None:
+        nonlocal ended
+        await settled(self)
+        ended = True
+
+    monkeypatch.setattr(virtual._Watched, "_later_runs", later)
+    assert "output was on" in run_scenario(load_scenario("reply-byte-lost")).line()["broken"]["next"]
+
+
 # -- what is printed and written
 
 
@@ -122,3 +146,23 @@ def test_the_verb_ends_with_1_where_one_did_not_hold(tmp_path: Path, capsys: pyt
 def test_the_verb_knows_no_such_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     assert verb.run_scenarios(["no-such-thing"], seed=None, report=None) == 2
     assert "scenario --list" in capsys.readouterr().err
+
+
+def test_the_page_has_what_did_not_hold_first_and_marks_what_was_hurt(outcomes: list[Outcome]) -> None:
+    check = Check("safe", False, "<b>late")
+    one = dataclasses.replace(outcomes[-1], judgement=Judgement((check,), 0.01, None))
+    text = page([*outcomes[:-1], one])
+    assert text.index(f'<section id="{one.scenario.name}"') < text.index(f'<section id="{outcomes[0].scenario.name}"')
+    assert 'class="hurt"/>' in text
+    assert "&lt;b&gt;late" in text
+    assert "<b>late" not in text
+
+
+def test_a_bench_that_breaks_is_a_scenario_that_did_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gather(_scenario: object, _directory: Path) -> Evidence:
+        raise BenchFaultError("it broke")
+
+    monkeypatch.setattr("hil.scenarios.run.virtual.gather", gather)
+    outcome = run_scenario(load_scenario("reply-byte-lost"))
+    assert not outcome.held
+    assert "it broke" in outcome.line()["broken"]["bench"]

@@ -233,3 +233,56 @@ def test_a_scenario_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text("title = [", encoding="utf-8")
     with pytest.raises(BenchOptionError, match="not TOML"):
         load_scenario(str(tmp_path / "odd.toml"))
+
+
+def test_a_reading_sent_before_it_was_asked_fails() -> None:
+    # The third reply was spoilt; the fourth sample is what the instrument had sent then.
+    seen = good()
+    seen.samples[2] = sample(54 * MS, math.nan, Flag.UNPARSABLE)
+    seen.samples[3] = sample(74 * MS, 3e-7)
+    assert "after it was asked" in broken("trust", seen)
+
+
+def test_a_reading_sent_after_it_was_taken_fails() -> None:
+    seen = good()
+    seen.samples[2] = sample(54 * MS, 4e-7)  # sent at 70 ms
+    assert "no reading that the instrument sent" in broken("trust", seen)
+
+
+def test_with_hi_at_the_sample_the_instrument_has_the_other_sign() -> None:
+    rig = {"config": {"wiring": {"hi": "sample"}}}
+    made = parse_scenario({**FILE, "rig": rig}, name="made", source="made.toml")
+    seen = good()
+    assert not judge(made, seen).held
+    seen.sent = [one._replace(data=reading(-1e-7 * (n + 1)), level_v=0.1) for n, one in enumerate(seen.sent)]
+    assert judge(made, seen).held
+
+
+def test_of_two_faults_the_first_counts() -> None:
+    seen = dataclasses.replace(good(), applied=[applied(80 * MS), applied(70 * MS)])
+    assert judge(scenario(), seen).safe_s == pytest.approx(0.020)
+
+
+def test_demand_and_fault_go_together() -> None:
+    for act in ({"do": "demand"}, {"do": "kill-worker", "fault": "lost"}):
+        with pytest.raises(BenchOptionError, match="go together"):
+            parse_scenario({**FILE, "rig": {"bench": "processes"}, "act": [act]}, name="made", source="made.toml")
+
+
+def test_a_name_twice_is_one_and_a_seed_replaces_the_file_s() -> None:
+    from hil.scenarios.verb import _chosen
+
+    [one] = _chosen([names()[0]] * 2, 99)
+    assert (one.seed, one.plan.seed) == (99, 99)
+
+
+def test_a_diagnosis_of_another_cut_is_not_the_reason() -> None:
+    other = {"kind": "diagnosis", "verdict": "DEVICE_RESET", "cut_ns": 20 * MS}
+    assert judge(scenario(), dataclasses.replace(good(), events=[*good().events, other])).held
+
+
+def test_a_fault_confirmed_behind_its_cut_has_that_cut() -> None:
+    assert (
+        judge(scenario(safe_within_s=0.1), dataclasses.replace(good(), applied=[applied(96 * MS)])).verdict
+        == "UNPARSABLE"
+    )
