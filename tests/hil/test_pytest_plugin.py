@@ -266,3 +266,51 @@ def test_what_the_controller_refuses_is_refused_with_its_reason(pytester: pytest
     done = pytester.runpytest_subprocess(*options, str(gone), "-k", "next")
     done.assert_outcomes(errors=1, deselected=5)
     done.stdout.fnmatch_lines(["*the controller ended (exit 2)*", "*/dev/null*"])
+
+
+ONE = """
+    import pytest
+
+    @pytest.mark.rig(needs="paper")
+    def test_it(rig):
+        pass
+    """
+
+
+def test_a_rig_that_is_left_without_proof_of_its_output_fails_the_session(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(BENCH.replace('Ending(True, "")', 'Ending(None, "nobody knows")'))
+    pytester.makepyfile(ONE)
+    done = pytester.runpytest_inprocess(*PLUGIN)
+    assert done.ret != 0
+    assert "output not verified off: nobody knows" in str(done.stdout) + str(done.stderr)
+
+
+def test_a_real_rig_that_does_not_come_to_rest_is_not_replaced(pytester: pytest.Pytester) -> None:
+    real = BENCH.replace("True, Paper.capabilities", "False, Paper.capabilities")
+    moves = """
+        from hil.errors import BenchFaultError
+
+        if len(self.done) > 2:
+            raise BenchFaultError("it moves")
+"""
+    real = real.replace("    def begin(self):\n", f"    def begin(self):{moves}")
+    pytester.makeconftest(real)
+    pytester.makepyfile(ONE, test_second=ONE)
+    done = pytester.runpytest_inprocess(*PLUGIN)
+    done.assert_outcomes(passed=1, errors=1)
+    done.stdout.fnmatch_lines(["*it moves*"])
+
+
+def test_what_a_test_says_counts_more_than_its_module(paper: pytest.Pytester) -> None:
+    paper.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.rig(needs="paper", seed=1)
+
+        @pytest.mark.rig(seed=2)
+        def test_it(rig):
+            assert dict(rig.wish.settings) == {"seed": 2}
+        """
+    )
+    paper.runpytest_inprocess(*PLUGIN).assert_outcomes(passed=1)
