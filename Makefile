@@ -48,6 +48,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@find edge firmware_proto hil deploy tests -name '*.py' -exec wc -l {} + | awk '$$2 != "total" && $$1 > 600 {print $$2 ": " $$1 " lines; a module over 600 is a room to divide"; bad = 1} END {exit bad}'
 
 bench: $(STAMP)
 	for name in $(BENCHES); do $(BIN)/tipguard bench $$name || exit 1; done

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edge.cli.common import EXIT_FAILED, JsonOption, guarded, out, print_json
+from edge.cli.common import EXIT_FAILED, JsonOption, err, guarded, out, print_json
 from edge.cli.layout import Row, grid, say, width_of
 from edge.errors import ConfigError
 
-NAMES = ("observe",)
-
 
 def bench(
-    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(NAMES)}")],
+    name: Annotated[str, typer.Argument(help="observe, reaction, wire, dose, detector; a wrong one lists all")],
     json: JsonOption = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer samples; not for the record.")] = False,
+    plots: Annotated[Path | None, typer.Option(help="A directory for plots.")] = None,
 ) -> None:
     """Measure on this machine. Exit 1 when a target is missed."""
 
     def work() -> int:
-        if name not in NAMES:
-            raise ConfigError(f"bench {name!r}: expected one of: {', '.join(NAMES)}")
-        from hil.bench.observe import observe
+        from hil.bench.catalogue import bench as run
+        from hil.bench.options import BenchOptions
+        from hil.errors import HilError
 
-        report = observe()
+        try:
+            with _progress(name) as progress:
+                report = run(name, BenchOptions(quick=quick, plots=plots, progress=progress))
+        except HilError as error:
+            raise ConfigError(str(error)) from error
         if json:
             print_json(report)
         else:
@@ -33,6 +41,19 @@ def bench(
         return EXIT_FAILED if any(result["met"] is False for result in report["results"]) else 0
 
     guarded(work, json=json)
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[float, str], None]]:
+    """Show on a terminal's stderr how far a bench is; elsewhere nothing."""
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(name, total=1.0)
+
+        def told(done: float, what: str) -> None:
+            bar.update(task, completed=done, description=f"{name}: {what}")
+
+        yield told
 
 
 def rows(report: dict[str, Any]) -> list[Row]:

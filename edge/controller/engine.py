@@ -16,6 +16,7 @@ from edge.clock import Clock, TimerHandle
 from edge.config import Config
 from edge.controller import diagnosis
 from edge.controller.cutting import CutRecord, Cutter
+from edge.controller.exchanges import Exchanges
 from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror, in_short
 from edge.controller.page import Page
@@ -43,10 +44,6 @@ from firmware_proto.keithley2400 import commands
 TICK_NS: Final = 20_000_000
 RESYNC_S: Final = 0.1
 """Longer than any reply that may still be on its way; an abort may swallow what follows it within 20 ms."""
-DEADLINE_MARGIN_S: Final = 0.020
-DEADLINE_MAX_S: Final = 0.150
-DEADLINE_LEAST_MARGIN_S: Final = 0.010
-"""Between the longest exchange and the deadline; with less, a run would end at its first late tick."""
 CHECK_EVERY: Final = 16
 """Samples between two looks at limit, range and output-off state."""
 RING_FULL_AT: Final = 0.95
@@ -104,10 +101,7 @@ class Engine:
         self._level_sent_ns = 0
         self._since_check = 0
         self._bias_v = 0.0
-        self._read_ns = 0
-        self._read_deadline_ns = 0
-        self._check_deadline_ns = 0
-        self._level_deadline_ns = 0
+        self._times = Exchanges(smu)
         self._off_waiters: list[asyncio.Future[None]] = []
 
     # -- output off: identify, arm, watch
@@ -219,30 +213,9 @@ class Engine:
             self._unsure = False
             self.report.smu_notes = self.smu.notes
             self._require(State.SAFE)
-            self._plan_exchanges()
+            self._times.plan()
             self._armed_v = v_max_v
-            self.guard.arm(spec, self._tau_cut_s())
-
-    def _plan_exchanges(self) -> None:
-        slowest_s = max(self.smu.exchange_s(self.smu.level_message(-10.0)), self.smu.exchange_s(self.smu.check_message))
-        if slowest_s > DEADLINE_MAX_S - DEADLINE_LEAST_MARGIN_S:
-            raise InstrumentError(
-                f"{self._link.transport.name}: a level with its reading takes up to {slowest_s * 1e3:.0f} ms, of which "
-                f"{self.smu.reply_extra_s * 1e3:.0f} ms are the replies' own delay; a reading must be there within "
-                f"{DEADLINE_MAX_S * 1e3:.0f} ms. Nothing was energised; raise the baud rate, or shorten the aperture"
-            )
-        self._read_ns = int(self.smu.exchange_s(self.smu.read_message) * 1e9)
-        self._level_deadline_ns = self._deadline_ns(self.smu.level_message(-10.0))
-        self._read_deadline_ns = self._deadline_ns(self.smu.read_message)
-        self._check_deadline_ns = self._deadline_ns(self.smu.check_message)
-
-    def _deadline_ns(self, message: bytes) -> int:
-        return int(min(1.5 * self.smu.exchange_s(message) + DEADLINE_MARGIN_S, DEADLINE_MAX_S) * 1e9)
-
-    def _tau_cut_s(self) -> float:
-        """Return the time from a surge to 0 V, before a profile exists: one sample, the line on the wire, 7-10 ms."""
-        level = self.smu.level_message(-10.0)
-        return self.smu.exchange_s(level) + self.smu.exchange_s(level) - self.smu.exchange_s(self.smu.read_message)
+            self.guard.arm(spec, self._times.tau_cut_s)
 
     def release_panel(self) -> None:
         """Unlock panel and display; only with the output verified off and nobody asking."""
@@ -365,7 +338,7 @@ class Engine:
         self._since_check = 0
         self._step = asyncio.get_running_loop().create_future()
         message = self.smu.output_on_message
-        self._link.ask(message, self._on_output_on, self._clock.now_ns() + self._deadline_ns(message))
+        self._link.ask(message, self._on_output_on, self._clock.now_ns() + self._times.deadline_ns(message))
         return await self._step
 
     def _on_output_on(self, line: bytes, t_ns: int) -> None:
@@ -414,7 +387,7 @@ class Engine:
             return
         self._bias_v = self.smu.programmed_v(self._levels[self._at])
         self._level_sent_ns = now_ns
-        self._link.ask(message, self._on_reading, now_ns + self._level_deadline_ns)
+        self._link.ask(message, self._on_reading, now_ns + self._times.level_deadline_ns)
         self._message = self._level_message(self._at + 1)
 
     def _on_reading(self, line: bytes, t_ns: int) -> None:
@@ -452,7 +425,7 @@ class Engine:
             self._next_level(now_ns)
             return True
         self._bias_v = 0.0
-        self._link.ask(self.smu.level_message(0.0), self._on_trial, now_ns + self._level_deadline_ns)
+        self._link.ask(self.smu.level_message(0.0), self._on_trial, now_ns + self._times.level_deadline_ns)
         return True
 
     def _on_trial(self, line: bytes, t_ns: int) -> None:
@@ -466,13 +439,13 @@ class Engine:
         self._since_check += 1
         if self._since_check >= CHECK_EVERY:
             self._since_check = 0
-            self._link.ask(self.smu.check_message, self._on_check, now_ns + self._check_deadline_ns)
+            self._link.ask(self.smu.check_message, self._on_check, now_ns + self._times.check_deadline_ns)
             return
         left_ns = self._level_sent_ns + self._dwell_ns - now_ns
         if left_ns <= 0:
             self._next_level(now_ns)
-        elif left_ns >= self._read_ns:
-            self._link.ask(self.smu.read_message, self._on_reading, now_ns + self._read_deadline_ns)
+        elif left_ns >= self._times.read_ns:
+            self._link.ask(self.smu.read_message, self._on_reading, now_ns + self._times.read_deadline_ns)
         else:
             self._pause = self._clock.call_at(now_ns + left_ns, self._resume)
 
@@ -513,7 +486,7 @@ class Engine:
         """Cut now. Called from the hot path: nothing here waits, allocates much, or logs."""
         if self.guard.planned(verdict):
             self._cutter.planned(
-                verdict, reading_ns, level_s=self._tau_cut_s(), read_deadline_ns=self._read_deadline_ns
+                verdict, reading_ns, level_s=self._times.tau_cut_s, read_deadline_ns=self._times.read_deadline_ns
             )
         else:
             self._cutter.protective(verdict, reading_ns)
@@ -580,7 +553,7 @@ class Engine:
                     # What this unit does not know may well be why.
                     self.report.trip_detail = f"no first reading in time; {'; '.join(self.report.smu_notes)}"
                 self._cutter.protective(Verdict.STALE, now_ns)
-            elif not self._link.outstanding and now_ns > self._link.deadline_ns + self._read_ns + IDLE_NS:
+            elif not self._link.outstanding and now_ns > self._link.deadline_ns + self._times.read_ns + IDLE_NS:
                 # Nothing leads here; if anything ever does, a level must not stand there unread.
                 self._cutter.protective(Verdict.STALE, now_ns)
             elif self.recorder.ring_used >= RING_FULL_AT:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.controller import engine as engine_module
+from edge.controller import exchanges
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
 from hil.virtual_bench import MS, VirtualBench, on_bench
@@ -43,8 +44,8 @@ def test_a_mute_instrument_is_cut_within_the_read_deadline(tmp_path: Path) -> No
 def test_without_the_read_deadline_a_mute_instrument_stays_live(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "DEADLINE_MAX_S", 1e6)
-    monkeypatch.setattr(engine_module, "DEADLINE_MARGIN_S", 1e6)
+    monkeypatch.setattr(exchanges, "DEADLINE_MAX_S", 1e6)
+    monkeypatch.setattr(exchanges, "DEADLINE_MARGIN_S", 1e6)
 
     async def test(bench: VirtualBench) -> None:
         bench.start()
