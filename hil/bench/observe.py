@@ -35,7 +35,7 @@ PERIOD_NS: Final = 20_000_000
 
 
 def observe(options: BenchOptions, rounds: int = ROUNDS, samples: int = SAMPLES) -> dict[str, Any]:
-    """Measure, a third of the rounds if quick. The controller is the one that ships, armed on the emulated instrument."""
+    """Measure, a third of the rounds if quick. The controller is as shipped, armed on the emulated instrument."""
 
     rounds = rounds // 3 if options.quick else rounds
 
