@@ -50,7 +50,11 @@ def _fixed(value: float, step: decimal.Decimal, what: str, bound: float) -> str:
 
 
 def level(bias_v: float) -> str:
-    """Write a source level in volts: -210..210, four decimals, rounded towards zero."""
+    """Write a source level in volts: -210..210, four decimals, rounded towards zero.
+
+    The zeros at the end cost up to 0.7 ms and stay: ``-0.5`` whose point is lost on the line is -5 V, and done;
+    ``-0.5000`` is -5000 V, and refused.
+    """
     return _fixed(bias_v, _LEVEL_STEP, "a source level in V", 210.0)
 
 

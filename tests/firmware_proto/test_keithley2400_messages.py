@@ -274,3 +274,10 @@ def test_the_range_as_sent_first_would_be_refused() -> None:
     desk = Desk()
     desk.tell("*RST", ":SENS:CURR:RANG 0.001")
     assert desk.unit.error_queue == (824,)
+
+
+def test_a_level_that_lost_its_point_is_beyond_every_range() -> None:
+    # Down to 22 mV; below, the 20 V range takes it, and the reading that comes says another level.
+    for millivolts in range(22, 10_001):
+        sent = commands.level(-millivolts / 1000)
+        assert abs(float(sent.replace(".", ""))) > 210.0, sent
