@@ -10,16 +10,18 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge.command_map import DRIVER, load_command_map
 from edge.errors import ConfigError
+from edge.profile import DEFAULT_FILE, RigProfile, load_profile
 
 CURRENT_LIMIT_MAX_A = 1.05
 VOLTAGE_LIMIT_MAX_V = 20.0
+BEATS_PER_MONOSTABLE = 2
 
 
 class _Section(BaseModel):
@@ -38,6 +40,8 @@ class Rig(_Section):
     """tip: safe is 0 V, then off. cell: safe is open circuit."""
     series_resistor_ohm: Annotated[float, Field(ge=0)]
     """Resistor at the tip side of the cable; 0 if there is none."""
+    profile_file: Annotated[str, Field(min_length=1, max_length=4096)] = DEFAULT_FILE
+    """What `tipguard commission` wrote, relative to this file; nothing there: not commissioned."""
 
 
 class SmuPort(_Section):
@@ -142,6 +146,34 @@ class Limits(_Section):
     """Lets a plan that says accept_clamp rely on the SMU's clamp instead of the series resistor."""
 
 
+class GpioConfig(_Section):
+    """The heartbeat into a monostable on the 2400's output enable line; silence cuts. See docs/gpio.md."""
+
+    chip: Annotated[str, Field(min_length=1)]
+    """Device, /dev/gpiochipN; or the socket of an emulated bench (`tipguard hil smu --oe`)."""
+    heartbeat_line: Annotated[int, Field(ge=0, le=1023)]
+    """Offset on the chip of the line that triggers the monostable."""
+    clear_line: Annotated[int, Field(ge=0, le=1023)] | None = None
+    """Offset of the line into the monostable's reset, active low; without one a cut acts when the time runs out."""
+    beat_s: Annotated[float, Field(ge=0.002, le=0.1)] = 0.010
+    """From one beat to the next."""
+    monostable_s: Annotated[float, Field(ge=0.010, le=1.0)] = 0.040
+    """The monostable's time as built, at its upper tolerance."""
+    rearm: Literal["key", "remote"] = "key"
+    """key: once the line has switched the output off, only the OUTPUT key of the 2400 lets it on again."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.clear_line == self.heartbeat_line:
+            raise ValueError(f"heartbeat_line and clear_line are both {self.heartbeat_line}: expected two lines")
+        if self.monostable_s < BEATS_PER_MONOSTABLE * self.beat_s:
+            raise ValueError(
+                f"monostable_s {self.monostable_s:g} is less than {BEATS_PER_MONOSTABLE} times beat_s {self.beat_s:g}: "
+                "expected a time that outlasts a beat that is late"
+            )
+        return self
+
+
 class EventConfig(_Section):
     """What a setting event keeps."""
 
@@ -188,20 +220,39 @@ class Config(_Section):
     scan: Scan = Scan()
     wiring: Wiring = Wiring()
     limits: Limits = Limits()
+    gpio: GpioConfig | None = None
     event: EventConfig = EventConfig()
     runtime: Runtime = Runtime()
     recorder: RecorderConfig = RecorderConfig()
     uplink: UplinkConfig = UplinkConfig()
+    profile: RigProfile | None = None
+    """This rig as measured: read from ``rig.profile_file``, never written into the configuration itself."""
+
+    @property
+    def profile_fault(self) -> str | None:
+        """Why :attr:`profile` is not this instrument's on this line, in words; None if it is, or if there is none."""
+        if self.profile is None:
+            return None
+        smu = self.smu
+        return self.profile.not_of(
+            serial_number=smu.serial_number, baud=self.ports.smu.baud, line_freq_hz=smu.line_frequency_hz
+        )
+
+    @property
+    def own_profile(self) -> RigProfile | None:
+        """The profile, if it is this instrument's on this line."""
+        return None if self.profile_fault is not None else self.profile
 
 
 def _sections() -> dict[str, set[str]]:
-    known = {"": set(Config.model_fields)}
+    known = {"": set(Config.model_fields) - {"profile"}}
     for name, field in Config.model_fields.items():
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
             known[name] = set(model.model_fields)
     known["ports.smu"] = set(SmuPort.model_fields)
     known["ports.stage"] = set(StagePort.model_fields)
+    known["gpio"] = set(GpioConfig.model_fields)
     return known
 
 
@@ -240,6 +291,13 @@ def load(path: str | Path) -> Config:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{file}: not TOML: {error}", file=file) from error
+    if "profile" in data:
+        raise ConfigError(
+            f"{file}: profile: a rig's profile stands in a file of its own, named by rig.profile_file; "
+            "`tipguard commission` writes it",
+            file=file,
+            key="profile",
+        )
     # Strict, but an integer where a float is meant (10 for 10.0) passes; a boolean does not.
     try:
         config = Config.model_validate(data)
@@ -253,6 +311,9 @@ def load(path: str | Path) -> Config:
             file=file,
             key="limits.hard_limit_a",
         )
+    profile_path = Path(path).parent / config.rig.profile_file
+    if profile_path.exists():
+        config = config.model_copy(update={"profile": load_profile(profile_path)})
     return _with_command_map(config, Path(path))
 
 
@@ -286,6 +347,7 @@ TEMPLATE = """\
 id = "bench-1"               # name in every topic and frame: a-z 0-9 and hyphens
 kind = "tip"                 # "tip": safe is 0 V, then off.  "cell": safe is open circuit
 series_resistor_ohm = {series_ohm}   # the resistor at the tip; at least V_max / limits.current_a of your plans
+# profile_file = "rig-profile.json"  # what `tipguard commission` wrote, beside this file
 
 [ports.smu]
 path = "{path}"
@@ -334,6 +396,14 @@ conductance_s = 1e-5         # this conductance always ends a trigger search: 1 
 # hard_limit_a = 0.0005      # default: half the compliance of the phase
 rearms_per_run = 100
 allow_clamp = false
+
+# [gpio]                     # heartbeat into a monostable on the 2400's /OE line: silence cuts; docs/gpio.md
+# chip = "/dev/gpiochip0"
+# heartbeat_line = 17        # offset on the chip: GPIO 17 is pin 11 of a Raspberry Pi
+# clear_line = 27            # into the monostable's reset, active low; leave it out if it is not wired
+# beat_s = 0.010             # from one beat to the next
+# monostable_s = 0.040       # the monostable's time as built, at its upper tolerance
+# rearm = "key"              # after such a cut: "key": press the OUTPUT key of the 2400; "remote": nothing to press
 
 [event]                      # what a setting event keeps around the trip
 pre_s = 0.5

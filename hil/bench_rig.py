@@ -10,6 +10,7 @@ summary is the last line.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +24,7 @@ from hil.devices.pi_gcs2.model import DEFAULT_IDENTITY
 from hil.errors import BenchOptionError
 from hil.faults.served import ServedFaults, SmuPlug, StagePlug
 from hil.options import check_baud, check_serial_number, numbers, seed_of
+from hil.output_enable import MONOSTABLE_MS, REARM, enable_spec, served_edges
 from hil.protocols import StageDevice
 from hil.serving import Plugged, serve_devices
 from hil.stage import BAUDS, check_travel
@@ -94,6 +96,10 @@ class RigOptions:
     """A fault plan."""
     control: Path | None = None
     """Where the socket for its faults on demand appears."""
+    oe: Path | None = None
+    """Where the socket of a heartbeat appears; as in :class:`hil.smu.SmuOptions`, with the two below."""
+    monostable_ms: float = MONOSTABLE_MS
+    oe_rearm: str = REARM
 
     def words(self) -> list[str]:
         """Return the command line that says this, from behind the verb on."""
@@ -125,7 +131,10 @@ class EmulatedRig:
             axes=(x, y, z),
             open_tip=options.open_tip,
         )
-        self.smu = unit.build(self.tip, seed=self.seed)
+        self.enable = enable_spec(options)
+        self.smu = unit.build(self.tip, seed=self.seed, oe_rearm=self.enable.rearm)
+        self.line = self.enable.plug(self.smu)
+        """The 2400 with a monostable at its output enable line; None without a heartbeat."""
         events = _StageEvents(self.truth)
         self.stage: StageDevice
         if described is None:
@@ -196,7 +205,7 @@ def _serve(options: RigOptions) -> int:
         raise BenchOptionError(f"--smu-link and --stage-link: both are {options.smu_link}; name two paths")
     rig = EmulatedRig(options)
     plugged = {
-        "smu_link": Plugged(rig.smu, options.smu_link, options.baud),
+        "smu_link": Plugged(rig.smu if rig.line is None else rig.line, options.smu_link, options.baud),
         "stage_link": Plugged(rig.stage, options.stage_link, options.stage_baud),
     }
     faults = ServedFaults(
@@ -205,7 +214,9 @@ def _serve(options: RigOptions) -> int:
         smu=SmuPlug("smu_link", rig.smu, rig.tip),
         stage=StagePlug("stage_link", rig.stage),
     )
-    serve_devices(plugged, truth=rig.truth, ready=rig.ready(), close=rig.close, faults=faults)
+    with contextlib.ExitStack() as stack:
+        edges = served_edges(rig.enable, rig.line, stack)
+        serve_devices(plugged, truth=rig.truth, ready=rig.ready(), close=rig.close, faults=faults, also=edges)
     return faults.verdict("rig")
 
 

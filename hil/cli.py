@@ -23,6 +23,9 @@ SWALLOW = "How long the 2400 loses bytes behind an abort, 0 to 20 ms. Default: t
 PROFILE = "A rig-profile.json: this rig's 2400, with its times, offsets, noise and identity."
 FAULTS = "A fault plan (TOML): faults on the line and in the device; `tipguard hil faults` has the kinds."
 CONTROL = "Where a socket appears through which `tipguard hil inject` sets off the plan's faults on demand."
+SWAP = "Where a socket appears through which `tipguard hil load` puts another resistor at the terminals."
+OE = "Where a socket appears that takes a controller's heartbeat into a monostable at the 2400's /OE line."
+OE_REARM = "What lets the output on again once the /OE line switched it off: key (the OUTPUT key) or remote."
 PRINT_CMD = "Print the exact command line, with the seed it draws, and end."
 
 
@@ -71,6 +74,10 @@ def smu(
     site_fault: Annotated[str | None, typer.Option(help="Full twin: stuck-on or open-tip.")] = None,
     faults: Annotated[Path | None, typer.Option(help=FAULTS)] = None,
     control: Annotated[Path | None, typer.Option(help=CONTROL)] = None,
+    swap: Annotated[Path | None, typer.Option(help=SWAP)] = None,
+    oe: Annotated[Path | None, typer.Option(help=OE)] = None,
+    monostable_ms: Annotated[float, typer.Option(help="Time of the monostable at the /OE line, in ms.")] = 40.0,
+    oe_rearm: Annotated[str, typer.Option(help=OE_REARM)] = "key",
     print_cmd: Annotated[bool, typer.Option("--print-cmd", help=PRINT_CMD)] = False,
 ) -> None:
     """Serve an emulated Keithley 2400 on a pseudo-terminal until SIGTERM.
@@ -98,6 +105,10 @@ def smu(
         site_fault=site_fault,
         faults=faults,
         control=control,
+        swap=swap,
+        oe=oe,
+        monostable_ms=monostable_ms,
+        oe_rearm=oe_rearm,
     )
     if print_cmd:
         show_command("smu", options)
@@ -228,6 +239,9 @@ def rig(
     truth: Annotated[Path | None, typer.Option(help="Write the tip's own record here, as JSON lines.")] = None,
     faults: Annotated[Path | None, typer.Option(help=FAULTS)] = None,
     control: Annotated[Path | None, typer.Option(help=CONTROL)] = None,
+    oe: Annotated[Path | None, typer.Option(help=OE)] = None,
+    monostable_ms: Annotated[float, typer.Option(help="Time of the monostable at the /OE line, in ms.")] = 40.0,
+    oe_rearm: Annotated[str, typer.Option(help=OE_REARM)] = "key",
     print_cmd: Annotated[bool, typer.Option("--print-cmd", help=PRINT_CMD)] = False,
 ) -> None:
     """Serve an emulated 2400 and an emulated PI stage around one tip on a sample, each on a pseudo-terminal.
@@ -270,10 +284,24 @@ def rig(
         truth=truth,
         faults=faults,
         control=control,
+        oe=oe,
+        monostable_ms=monostable_ms,
+        oe_rearm=oe_rearm,
     )
     if print_cmd:
         show_command("rig", options)
     raise typer.Exit(serve_rig(options))
+
+
+@app.command()
+def load(
+    swap: Annotated[Path, typer.Option(help="The socket that `tipguard hil smu` was given as --swap.")],
+    resistor: Annotated[str, typer.Argument(help="ohmic:R in ohm, or open.")],
+) -> None:
+    """Put another resistor at the terminals of a served 2400, as a person's hands would."""
+    from hil.swap import swap_verb
+
+    raise typer.Exit(swap_verb(swap, resistor))
 
 
 @app.command("faults")

@@ -19,9 +19,13 @@ from edge.controller.worker import Worker
 from edge.experiments.steps import Plan
 from edge.ring import Kind, Record, RingReader, RingWriter
 from edge.samples import Sample
+from hil.devices.enable_line import EnableLine
 from hil.devices.keithley2400 import Keithley2400, Timing
+from hil.devices.keithley2400.interlock import Rearm
+from hil.devices.monostable import Monostable
 from hil.faults.injector import Injector
 from hil.line.memory import MemoryLine
+from hil.memory_lines import MemoryLines
 from hil.protocols import StageDevice
 from hil.twin.terminals import SourcedLoad
 
@@ -67,24 +71,31 @@ class VirtualRig:
         stage: StageDevice | None = None,
         stage_baud: int = 115200,
         injector: Injector | None = None,
+        monostable_s: float | None = None,
     ) -> None:
         """Wire up; nothing is sent. ``directory`` gets ring, page and mirror, as the run directory would.
 
         ``stage``: an emulated controller that moves ``load``, on a line of its own; the configuration then needs
         ``ports.stage``. ``injector``: plugged in here, armed by whoever wants its faults to begin.
+        ``monostable_s``: of the monostable at the output enable line, where it is not what ``config.gpio`` says.
         """
         self.stage = stage
         self.stage_line = None if stage is None else MemoryLine(stage, clock, stage_baud)
         self.clock = clock
         self.load = load
-        self.device = device or Keithley2400(load, seed=seed, timing=timing)
-        self.line = MemoryLine(self.device, clock, baud)
+        self.config = config or config_for(series_ohm=load.series_ohm)
+        gpio = self.config.gpio
+        rearm = Rearm.KEY if gpio is None else Rearm(gpio.rearm)
+        self.device = device or Keithley2400(load, seed=seed, timing=timing, oe_rearm=rearm)
+        self.enable = None if gpio is None else EnableLine(self.device, Monostable(monostable_s or gpio.monostable_s))
+        """The monostable at the output enable line; None where the configuration has no [gpio]."""
+        self.line = MemoryLine(self.device if self.enable is None else self.enable, clock, baud)
+        self.gpio = None if self.enable is None else MemoryLines(self.enable, clock, self.line)
         self.injector = injector
         if injector is not None:
             injector.plug_smu(self.line, self.device, load)
             if stage is not None and self.stage_line is not None:
                 injector.plug_stage(self.stage_line, stage)
-        self.config = config or config_for(series_ohm=load.series_ohm)
         self.directory = directory
         self.mirror = Mirror(directory)
         self.page = Page(directory / "page", create=True)
@@ -96,6 +107,7 @@ class VirtualRig:
             page=self.page,
             mirror=self.mirror,
             stage=None if self.stage_line is None else self.stage_line.transport,
+            gpio=self.gpio,
         )
         self.reader = RingReader(directory / "ring")
         self._control: asyncio.Task[None] | None = None
@@ -113,7 +125,7 @@ class VirtualRig:
             rig._control.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await rig._control
-            rig.device.advance(rig.clock.now_ns())
+            (rig.enable or rig.device).advance(rig.clock.now_ns())
             rig.load.close(rig.clock.now_ns())
 
     async def run(self, plan: Plan) -> dict[str, Any]:

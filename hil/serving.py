@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from hil.faults.served import ServedFaults
-from hil.line.pty import PtyLine, run_lines, sharpen_timers
+from hil.line.pty import PtyLine, Waited, run_lines, sharpen_timers
 from hil.protocols import Device
 from hil.signals import stop_signals
 from hil.twin.truth import TruthRecord
@@ -32,13 +32,14 @@ def serve_devices(
     ready: Mapping[str, object],
     close: Callable[[int], None],
     faults: ServedFaults | None = None,
+    also: Sequence[Waited] = (),
 ) -> None:
     """Serve every device on a line of its own, all on one clock, and return after SIGTERM or SIGINT.
 
     The devices may share a sample: what they do is done in the order of its time. Prints one JSON line when clients
     can connect: each key of ``plugged`` with its link, then the process id, then ``ready``. ``close`` is called at the
-    end with CLOCK_MONOTONIC in ns. ``faults`` stand in the lines and begin at power-on. Raises BenchOptionError where
-    a link cannot be had; then none stays. Main thread only.
+    end with CLOCK_MONOTONIC in ns. ``faults`` stand in the lines and begin at power-on; ``also``: further descriptors
+    to wait for. Raises BenchOptionError where a link cannot be had; then none stays. Main thread only.
     """
     faults = ServedFaults(None, None) if faults is None else faults
     with stop_signals() as stop_fd, contextlib.ExitStack() as stack:
@@ -54,7 +55,7 @@ def serve_devices(
         links = {name: str(one.link.absolute()) for name, one in plugged.items()}
         print(json.dumps({"ready": True, **links, "pid": os.getpid(), **ready}), flush=True)
         try:
-            run_lines(list(lines.values()), stop_fd, faults.also)
+            run_lines(list(lines.values()), stop_fd, (*faults.also, *also))
         finally:
             close(time.monotonic_ns())
 
@@ -68,6 +69,8 @@ def serve_device(
     ready: Mapping[str, object],
     close: Callable[[int], None],
     faults: ServedFaults | None = None,
+    also: Sequence[Waited] = (),
 ) -> None:
     """As :func:`serve_devices`, one ``device`` at ``link``, which the JSON line calls ``link``."""
-    serve_devices({"link": Plugged(device, link, baud)}, truth=truth, ready=ready, close=close, faults=faults)
+    plugged = {"link": Plugged(device, link, baud)}
+    serve_devices(plugged, truth=truth, ready=ready, close=close, faults=faults, also=also)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Final
 from hil.errors import BenchOptionError
 from hil.faults.served import ServedFaults, SmuPlug
 from hil.options import seed_of
+from hil.output_enable import MONOSTABLE_MS, REARM, enable_spec, served_edges
 from hil.serving import serve_device
+from hil.swap import Swap
 from hil.twin.circuit import Circuit
+from hil.twin.ohmic import OhmicLoad
 from hil.twin.spec import FullSiteSpec, OhmicSpec, SiteSpec, full_site, parse_load, parse_site
 from hil.twin.truth import TruthRecord
 from hil.unit import UnitSpec, unit_spec
@@ -34,6 +38,9 @@ class SmuOptions:
     ``site_fault`` (stuck-on, open-tip) if asked. ``terminator``, ``serial_number``, ``flow``, ``abort_swallow_ms`` and
     ``profile``: see :class:`hil.unit.UnitOptions`. ``faults``: a fault plan; ``control``: where the socket for its
     faults on demand appears.
+    ``swap``: where a socket appears through which another resistor is put at the terminals (:mod:`hil.swap`).
+    ``oe``: where the socket of a heartbeat appears that holds the output enable line through a monostable of
+    ``monostable_ms``; ``oe_rearm`` (key, remote): what lets the output on again after it (:mod:`hil.output_enable`).
     """
 
     link: Path
@@ -54,6 +61,10 @@ class SmuOptions:
     site_fault: str | None = None
     faults: Path | None = None
     control: Path | None = None
+    swap: Path | None = None
+    oe: Path | None = None
+    monostable_ms: float = MONOSTABLE_MS
+    oe_rearm: str = REARM
 
 
 def serve_smu(options: SmuOptions) -> int:
@@ -75,11 +86,26 @@ def _serve(options: SmuOptions) -> int:
     spec, seed, unit = _check(options)
     truth = TruthRecord(options.truth)
     load = spec.build(series_ohm=options.series_ohm, seed=seed, truth=truth)
-    device = unit.build(load, seed=seed)
+    enable = enable_spec(options)
+    device = unit.build(load, seed=seed, oe_rearm=enable.rearm)
+    line = enable.plug(device)
     ready = {"seed": seed, "u_median_v": spec.u_median_v}
     faults = ServedFaults(options.faults, options.control, smu=SmuPlug("link", device, load))
-    serve_device(device, options.link, options.baud, truth=truth, ready=ready, close=load.close, faults=faults)
+    with contextlib.ExitStack() as stack:
+        edges = served_edges(enable, line, stack)
+        served = device if line is None else line
+        if options.swap is not None:
+            edges = (*edges, stack.enter_context(_swap(options.swap, load)))
+        serve_device(
+            served, options.link, options.baud, truth=truth, ready=ready, close=load.close, faults=faults, also=edges
+        )
     return faults.verdict("smu")
+
+
+def _swap(path: Path, load: object) -> Swap:
+    if not isinstance(load, OhmicLoad):
+        raise BenchOptionError(f"--swap {path}: only a resistor can be swapped; name it with --load")
+    return Swap(path, load)
 
 
 def _check(options: SmuOptions) -> tuple[OhmicSpec | SiteSpec | FullSiteSpec, int, UnitSpec]:

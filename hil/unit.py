@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from hil.devices.keithley2400 import Keithley2400
 from hil.devices.keithley2400.emulator import FIRMWARE
 from hil.devices.keithley2400.flow import Flow
+from hil.devices.keithley2400.interlock import Rearm
 from hil.devices.keithley2400.profile import MAX_SWALLOW_S, TERMINATORS, Profile, load_profile
 from hil.errors import BenchOptionError
 from hil.options import check_baud, check_serial_number
@@ -62,8 +63,8 @@ class UnitSpec:
     abort_swallow_s: float
     profile: Profile
 
-    def build(self, load: Load, *, seed: int) -> Keithley2400:
-        """Return the 2400 with ``load`` at its terminals; ``seed`` makes its noise."""
+    def build(self, load: Load, *, seed: int, oe_rearm: Rearm = Rearm.KEY) -> Keithley2400:
+        """Return the 2400 with ``load`` at its terminals; ``seed`` makes its noise, ``oe_rearm`` as in its class."""
         profile = self.profile
         return Keithley2400(
             load,
@@ -77,6 +78,7 @@ class UnitSpec:
             timing=profile.timing,
             converter=profile.converter,
             abort_swallow_s=self.abort_swallow_s,
+            oe_rearm=oe_rearm,
         )
 
 

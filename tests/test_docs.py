@@ -13,7 +13,7 @@ from edge.cli.app import build_app
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])
 RECORDS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
-LATER = {"commission"}
+LATER: set[str] = set()
 """Verbs that a page may name because it says that they come later."""
 
 

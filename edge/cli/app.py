@@ -9,11 +9,12 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from edge.cli import bench, check, init, processes, replay, run, talk, watch
+from edge.cli import bench, check, commission, init, processes, replay, run, talk, watch
 
 ORDER: Final = (
     "init",
     "check",
+    "commission",
     "serve",
     "run",
     "status",
@@ -59,6 +60,7 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
 
     app.command("init")(init.init)
     app.command("check")(check.check)
+    app.command("commission")(commission.commission)
     app.add_typer(run.app, name="run")
     app.command("stop")(talk.stop)
     app.command("rearm")(talk.rearm)

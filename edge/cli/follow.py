@@ -28,6 +28,7 @@ from edge.cli.processes import wait_ready
 from edge.cli.run_progress import CountedProgress, Done, SweepProgress, columns, doing, shortened
 from edge.cli.talk import cut, stop_in_words
 from edge.cli.words import REARM, meaning, state_in_words
+from edge.cli.words_envelope import promised_in_words
 from edge.cli.words_runs import how_long, in_words, kept_in_words
 from edge.config import Config, load
 from edge.control_client import ControlClient
@@ -66,21 +67,27 @@ def run(file: Path, request: Callable[[], Request], *, json: bool) -> None:
             return _run(config, wanted, as_json=json)
         except KeyboardInterrupt:
             # The conversation may have been broken off between question and answer: another one.
-            return _interrupted(config, as_json=json)
+            return interrupted(config, as_json=json)
 
     guarded(work, json=json)
 
 
 def _run(config: Config, request: Request, *, as_json: bool) -> int:
     """Start, watch, report."""
+    from edge.controller.envelopes import for_plan
+
     with client_for(config) as client:
         try:
             uid = ask(client, "run", plan=request.plan, parameters=request.parameters)["uid"]
         except PlanRefusedError as error:
             raise request.refused(error) from error
         warn_of_rearms(request, config)
+        parameters = _parameters(client, uid)
+        promised = for_plan(request.plan, parameters, config)
         if not as_json:
-            say(err, f"run {uid}: started{_length(client, uid)}; Ctrl-C cuts and ends it")
+            say(err, f"run {uid}: started{how_long(parameters)}; Ctrl-C cuts and ends it")
+            if promised is not None:
+                say(err, promised_in_words(promised))
         try:
             status = follow(client, uid, quiet=as_json)
         except BusyError as error:
@@ -89,6 +96,8 @@ def _run(config: Config, request: Request, *, as_json: bool) -> int:
     if run is None or run["uid"] != uid:
         lost = {"uid": uid, "plan": request.plan, "status": "broken off", "reason": None, "results": None}
         status = {**status, "run": lost}
+    # Beside what the controller says: what this rig promises such a plan.
+    status = {**status, "run": {**status["run"], "envelope": promised}}
     return report(status, as_json=as_json, series_ohm=config.rig.series_resistor_ohm)
 
 
@@ -104,9 +113,11 @@ def warn_of_rearms(request: Request, config: Config) -> None:
         )
 
 
-def _length(client: ControlClient, uid: str) -> str:
+def _parameters(client: ControlClient, uid: str) -> dict[str, Any]:
+    """Return what a run says of itself; nothing where it is over and another one took its place."""
     run = ask(client, "status")["run"]
-    return how_long(run["parameters"]) if run is not None and run["uid"] == uid else ""
+    found: dict[str, Any] = run["parameters"] if run is not None and run["uid"] == uid else {}
+    return found
 
 
 def _back(config: Config, uid: str, error: BusyError) -> dict[str, Any]:
@@ -121,7 +132,8 @@ def _back(config: Config, uid: str, error: BusyError) -> dict[str, Any]:
         ) from error
 
 
-def _interrupted(config: Config, *, as_json: bool) -> int:
+def interrupted(config: Config, *, as_json: bool) -> int:
+    """Cut, wait for the proof, and say what it came to; return the exit code."""
     with client_for(config) as client:
         data, status = cut(client)
     if as_json:

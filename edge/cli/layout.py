@@ -15,7 +15,7 @@ LEAST_TEXT = 24
 """Characters that the last column gets at least, however narrow the terminal."""
 UNBROKEN = 10_000
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-_IN_QUANTITY = re.compile(r"(?<=±) | (?=(?:±|[fpnuµmkMG]?(?:V|A|s|ohm|Ω)|min|h|%)(?![\w/]))")
+_IN_QUANTITY = re.compile(r"(?<=±) | (?=(?:±|[fpnuµmkMG]?(?:V|A|s|C|J|ohm|Ω)|min|h|%)(?![\w/]))")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Annotated, Any, Final
+
+import typer
 
 from edge import rundir
 from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, client_for, err, guarded, mqtt_password
 from edge.cli.layout import say
 from edge.cli.words import REARM, state_in_words
 from edge.config import Config, load
-from edge.errors import BusyError, TipguardError
+from edge.controller.page import Page
+from edge.controller.realtime import die_with_parent
+from edge.errors import BusyError, RingError, TipguardError
 from edge.flight import flight_dir
 from edge.logs import configure_logs
+
+UPLINK_PAUSE_S: Final = 1.0
+UPLINK_PAUSE_MAX_S: Final = 60.0
 
 
 def keeper_command(config: Config, path: str) -> list[str]:
@@ -42,6 +51,8 @@ def keeper_command(config: Config, path: str) -> list[str]:
         config.rig.kind,
         "--abort",
         config.smu.abort,
+        "--serial-number",
+        config.smu.serial_number,
         "--realtime" if config.runtime.realtime == "auto" else "--no-realtime",
         *of_stage,
     ]
@@ -61,13 +72,22 @@ def controller(config: ConfigArgument = DEFAULT_CONFIG) -> None:
     guarded(work)
 
 
-def uplink(config: ConfigArgument = DEFAULT_CONFIG) -> None:
+def uplink(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    with_parent: Annotated[int, typer.Option(hidden=True, help="process id of the serve to end with")] = 0,
+) -> None:
     """Drain the ring and publish to the broker until SIGTERM."""
 
     def work() -> int:
+        from edge.notify import Notifier
         from edge.uplink import run_uplink
 
         loaded = load(config)
+        if with_parent:
+            # Two uplinks of one rig throw each other off the broker: it must not outlive a `serve` that was killed.
+            die_with_parent(signal.SIGTERM)
+            if os.getppid() != with_parent:
+                return EXIT_FAILED
         configure_logs()
         settings = uplink_settings(loaded)
 
@@ -76,7 +96,12 @@ def uplink(config: ConfigArgument = DEFAULT_CONFIG) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-            await run_uplink(settings, worker_status=lambda: _worker_status(loaded), stop=stop)
+            await run_uplink(
+                settings,
+                worker_status=lambda: _worker_status(loaded),
+                stop=stop,
+                notifier=Notifier.from_environment(),
+            )
 
         asyncio.run(serve_uplink())
         return 0
@@ -129,7 +154,11 @@ def serve(config: ConfigArgument = DEFAULT_CONFIG) -> None:
 
 
 class Desk:
-    """Controller and uplink as children of one process."""
+    """Controller and uplink as children of one process, which is their supervisor.
+
+    An uplink that ends is started again, for the ring's sake; a controller is not: a person is there, and looks first.
+    This process has the last word on the output when the keeper had none left.
+    """
 
     def __init__(self, config: Config, path: str, *, typed: str) -> None:
         """Prepare; starts nothing. ``typed``: the path as the person gave it."""
@@ -138,16 +167,22 @@ class Desk:
         self._path = path
         self._stopping = False
         self._uplink: subprocess.Popen[bytes] | None = None
+        self._start_s = 0.0
+        self._pause_s = UPLINK_PAUSE_S
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
         """Start both, say when the rig is ready, wait; return the controller's exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        # A wait that only times out, and is then asked again, would keep a Ctrl-C from the keeper for 200 ms.
+        signal.set_wakeup_fd(self._wake_write)
+        command = [*keeper_command(self._config, self._path), "--with-parent", str(os.getpid())]
         # Children in their own process groups: Ctrl-C reaches them once, through us, in order.
-        controller = subprocess.Popen(keeper_command(self._config, self._path), process_group=0)
+        controller = subprocess.Popen(command, process_group=0)
+        pidfd = os.pidfd_open(controller.pid)
         ring = rundir.rig_dir(self._config.rig.id) / rundir.RING_FILE
         announced = False
-        uplink_said = False
         while controller.poll() is None:
             if self._stopping:
                 controller.send_signal(signal.SIGTERM)
@@ -156,15 +191,28 @@ class Desk:
                 announced = True
                 say(err, self._ready(status))
             # Not before the worker has made what it reads.
-            if self._uplink is None and ring.exists():
-                self._uplink = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "edge.cli.main", "uplink", self._path], process_group=0
-                )
-            if self._uplink is not None and self._uplink.poll() is not None and not uplink_said:
-                uplink_said = True
-                say(err, f"uplink ended (exit {self._uplink.returncode}); the rig goes on, frames wait in the ring")
-            self._wait(controller, 0.2 if announced else 0.05)
+            if ring.exists():
+                self._look_after_uplink(time.monotonic())
+            self._wait(pidfd, 0.2 if announced else 0.05)
+        os.close(pidfd)
         return self._end(controller)
+
+    def _look_after_uplink(self, now_s: float) -> None:
+        uplink = self._uplink
+        if uplink is not None and uplink.poll() is not None:
+            say(
+                err,
+                f"uplink ended (exit {uplink.returncode}); the rig goes on, frames wait in the ring; another is "
+                f"started in {self._pause_s:g} s",
+            )
+            self._uplink = uplink = None
+            self._start_s = now_s + self._pause_s
+            # One that fails at once must not fill the terminal.
+            self._pause_s = min(2 * self._pause_s, UPLINK_PAUSE_MAX_S)
+        if uplink is None and now_s >= self._start_s:
+            command = [sys.executable, "-P", "-m", "edge.cli.main", "uplink", self._path]
+            command += ["--with-parent", str(os.getpid())]
+            self._uplink = subprocess.Popen(command, process_group=0)
 
     def _ready(self, status: dict[str, Any]) -> str:
         do = REARM if status["state"] == "TRIPPED" else f"in another terminal: tipguard run iv {self._typed}"
@@ -173,12 +221,28 @@ class Desk:
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stopping = True
 
-    @staticmethod
-    def _wait(controller: subprocess.Popen[bytes], timeout_s: float) -> None:
+    def _wait(self, pidfd: int, timeout_s: float) -> None:
+        """Return at the controller's end, at a signal, or after ``timeout_s``."""
+        select.select([pidfd, self._wake_read], [], [], timeout_s)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 64)
+
+    def _no_last_word(self, code: int) -> bool:
+        """Tell whether the keeper went without having verified the output off."""
+        directory = rundir.rig_dir(self._config.rig.id)
+        if code not in (0, 1, 2):
+            return True
+        if rundir.controller_runs(directory):
+            # Ours never got the rig: another controller has it, and its output is not ours to cut.
+            return False
+        # An exception nobody foresaw ends a process with 1, too.
         try:
-            controller.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return
+            page = Page(directory / rundir.PAGE_FILE)
+        except RingError:
+            return False
+        energised = page.energised
+        page.close()
+        return energised
 
     def _end(self, controller: subprocess.Popen[bytes]) -> int:
         try:
@@ -187,7 +251,7 @@ class Desk:
             controller.kill()
             controller.wait()
             code = -signal.SIGKILL
-        if code not in (0, 1, 2):
+        if self._no_last_word(code):
             # Keeper gone without its last word: the supervisor's own cut, as ExecStopPost does under systemd.
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "edge.controller.safe_off", self._path], check=False, timeout=10

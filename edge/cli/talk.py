@@ -25,6 +25,7 @@ from edge.cli.words import (
     REARM,
     ago,
     cuts_in_words,
+    heartbeat_in_words,
     last_cut_in_words,
     meaning,
     ring_in_words,
@@ -161,6 +162,8 @@ def rows(data: dict[str, Any], stage: StageConfig | None = None) -> list[Row]:
     smu = data["smu"]
     result.append(Row(("SMU", f"{smu['model']}, serial {smu['serial_number']}" if smu else "not identified")))
     result.append(Row(("port", data["port"] + (" (emulated)" if data["emulated"] else ""))))
+    if gpio := data.get("gpio"):
+        result.append(Row(("heartbeat", heartbeat_in_words(gpio)), ("", "bold red" if gpio["lost"] else "")))
     if stage is not None:
         result.append(Row(("stage", stage_in_words(data.get("stage"), stage))))
     if sample := data["sample"]:

@@ -52,9 +52,22 @@ def state_in_words(status: dict[str, Any]) -> str:
     return f"{status['state']} ({status['verdict']})" if status["verdict"] else str(status["state"])
 
 
+def heartbeat_in_words(gpio: dict[str, Any]) -> str:
+    """Say whether there is a beat into the output enable line, and what was seen of it."""
+    beat = "beating" if gpio["beating"] else f"silent ({gpio['silent_because']})"
+    if gpio["lost"]:
+        beat = f"NOTHING GOES OUT: {gpio['lost']}"
+    seen = ", the line was open when last looked at" if gpio["line"] == "open" else ""
+    proven = "silence was seen to cut" if gpio["proven"] else "not tried yet: that comes before the first output-on"
+    return f"{beat}{seen}; {proven}"
+
+
 def verified_off(status: dict[str, Any]) -> bool:
-    """Tell whether the output is verified off: these states are not reached otherwise."""
-    return status["state"] in ("SAFE", "TRIPPED")
+    """Tell whether the output is verified off: these states are not reached otherwise.
+
+    But for one: another instrument answers behind the port, and the rig's own is where nobody can ask it.
+    """
+    return status["state"] in ("SAFE", "TRIPPED") and not status.get("stranger")
 
 
 def ago(age_s: float) -> str:

@@ -11,9 +11,12 @@ from edge import rundir
 from edge.clock import LoopClock
 from edge.config import Config
 from edge.control_client import ControlClient
+from edge.controller.checkup_gpio import check_gpio, check_gpio_held
+from edge.controller.checkup_protection import check_protection
 from edge.controller.checkup_stage import check_stage, check_stage_held, check_stage_port
+from edge.controller.envelopes import protection
 from edge.controller.findings import Finding
-from edge.controller.preflight import clamp_layer
+from edge.controller.preflight import STABLE_NAMES
 from edge.errors import TipguardError, WrongInstrumentError
 from edge.instruments.drivers import make_smu
 from edge.instruments.link import Link
@@ -30,16 +33,28 @@ def check_port(config: Config) -> list[Finding]:
     except TipguardError as error:
         return [Finding("port", "fail", str(error).removeprefix("port "))]
     if emulated:
-        return [Finding("port", "ok", f"{path}: a pseudo-terminal, an emulated instrument")]
+        found = Finding("port", "ok", f"{path}: a pseudo-terminal, an emulated instrument")
+        return [found, *check_profile(config, emulated=True)]
     findings = []
-    if not path.startswith("/dev/serial/by-id/"):
+    if not path.startswith(STABLE_NAMES):
         findings.append(
             Finding("port", "fail", f"{path}: use a /dev/serial/by-id name; ttyUSB numbers change when plugged again")
         )
-    findings.append(
-        Finding("rig profile", "fail", "none: `run` refuses this port until `tipguard commission` has measured it")
-    )
-    return findings
+    return [*findings, *check_profile(config, emulated=False)]
+
+
+def check_profile(config: Config, *, emulated: bool) -> list[Finding]:
+    """Say whose rig profile there is; an emulated instrument needs none."""
+    profile = config.profile
+    if profile is None:
+        if emulated:
+            return []
+        text = "none: `run` refuses this port until `tipguard commission` has measured it"
+        return [Finding("rig profile", "fail", text)]
+    if (fault := config.profile_fault) is not None:
+        text = f"not used: {config.rig.profile_file} was measured with {fault}; run `tipguard commission`"
+        return [Finding("rig profile", "warn" if emulated else "fail", text)]
+    return [Finding("rig profile", "ok", f"measured {profile.measured_utc}, serial {profile.serial_number}")]
 
 
 def check_instrument(config: Config) -> list[Finding]:
@@ -48,6 +63,8 @@ def check_instrument(config: Config) -> list[Finding]:
         port = OpenPort(config.ports.smu.path, config.ports.smu.baud)
     except TipguardError as error:
         return [Finding("instrument", "fail", str(error))]
+    # Known once the port is open: what an adapter does is not believed before it was asked.
+    late = [Finding("adapter", "warn", port.warning.removeprefix("port "))] if port.warning else []
     selector = HotSelector()
 
     async def ask() -> list[Finding]:
@@ -80,27 +97,11 @@ def check_instrument(config: Config) -> list[Finding]:
 
     try:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-            return runner.run(ask())
+            return [*late, *runner.run(ask())]
     except TipguardError as error:
-        return [Finding("instrument", "fail", str(error))]
+        return [*late, Finding("instrument", "fail", str(error))]
     finally:
         port.close()
-
-
-def check_resistor(config: Config) -> Finding:
-    """Say up to which bias the series resistor holds the current limit, and what holds it beyond."""
-    ohm, limits = config.rig.series_resistor_ohm, config.limits
-    held_v = limits.current_a * ohm
-    need = f"limits.voltage_v = {limits.voltage_v:g} V needs {limits.voltage_v / limits.current_a:g} ohm"
-    layer = clamp_layer(config, limits.voltage_v)
-    if layer.startswith("series resistor: "):
-        return Finding("series resistor", "ok", layer.removeprefix("series resistor: "))
-    held = f"{ohm:g} ohm hold {limits.current_a:g} A up to {held_v:.3g} V" if ohm else "none"
-    if limits.allow_clamp:
-        text = f"{held}; beyond with --accept-clamp: {layer}; {need}"
-    else:
-        text = f"{held}; plans beyond are refused; {need}"
-    return Finding("series resistor", "warn", text)
 
 
 def check_held(config: Config) -> list[Finding]:
@@ -124,20 +125,7 @@ def check_held(config: Config) -> list[Finding]:
         "warn" if state == "TRIPPED" else "ok",
         f"held by the running controller, state {state}{verdict}; see `tipguard status`",
     )
-    return [held, *check_stage_held(config, status)]
-
-
-def check_protection(config: Config) -> list[Finding]:
-    """Say which layers protect the tip on this rig, and which are missing."""
-    return [
-        check_resistor(config),
-        Finding("SMU compliance", "ok", "set and read back before every output-on; about 30 us"),
-        Finding("/OE heartbeat", "warn", "not wired"),
-        Finding("front end", "warn", "none"),
-        Finding("host guard", "ok", "every sample; cut within a sample plus the line, 20-40 ms at 57600, not measured"),
-        Finding("keeper", "ok", "cuts within 150 ms of the worker's death, 250 ms of its hang"),
-        Finding("HOST LOSS", "warn", "NOT PROTECTED: HOST LOSS. If this computer stops, nothing cuts the bias"),
-    ]
+    return [held, *check_stage_held(config, status), *check_gpio_held(status)]
 
 
 def check_broker(config: Config) -> Finding:
@@ -156,7 +144,7 @@ def check(config: Config, file: Path) -> list[Finding]:
     findings = [Finding("configuration", "ok", f"{file}: rig {config.rig.id}, kind {config.rig.kind}")]
     ports = check_port(config)
     of_stage = check_stage_port(config)
-    findings += [*ports, *of_stage]
+    findings += [*ports, *of_stage, *check_gpio(config)]
     if rundir.controller_runs(rundir.rig_dir(config.rig.id)):
         findings += check_held(config)
     else:
@@ -164,7 +152,7 @@ def check(config: Config, file: Path) -> list[Finding]:
             findings += check_instrument(config)
         if not _failed(of_stage, "stage port"):
             findings += check_stage(config)
-    findings += check_protection(config)
+    findings += [layer.finding for layer in check_protection(config, protection(config))]
     findings.append(check_broker(config))
     return findings
 

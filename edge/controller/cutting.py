@@ -20,6 +20,7 @@ from edge.guard.cut import Cut, cut_form
 from edge.guard.guard import Guard
 from edge.guard.states import Cause, State
 from edge.guard.verdicts import Verdict
+from edge.instruments.actuators import SERIAL, CutActuator
 from edge.instruments.smu import Smu
 from edge.samples import Phase
 from firmware_proto.keithley2400 import commands
@@ -61,8 +62,9 @@ class Cutter:
         clock: Clock,
         report: Report,
         on_off: Callable[[CutRecord, dict[str, Any] | None], None],
+        actuator: CutActuator | None = None,
     ) -> None:
-        """Prepare; sends nothing."""
+        """Prepare; sends nothing. ``actuator``: what a protective cut uses before the serial line, being faster."""
         self._smu = smu
         self._link = smu.link
         self._guard = guard
@@ -72,7 +74,10 @@ class Cutter:
         self._clock = clock
         self._report = report
         self._on_off = on_off
+        self._actuator = actuator
+        self._pull = None if actuator is None else actuator.cut
         self._form = cut_form(config.rig.kind)
+        self._wants_zero = self._form.wants_zero
         self._abort = commands.ABORT[config.smu.abort]
         self._cut: Cut | None = None
         self._record: CutRecord | None = None
@@ -89,7 +94,7 @@ class Cutter:
 
         ``level_s``: p99 time of a level change. ``read_deadline_ns``: of one reading, from its question on.
         """
-        if not self._form.wants_zero:
+        if not self._wants_zero:
             # 0 V would short a charged cell: no planned way down, only the cut that fits the rig.
             self.protective(verdict, reading_ns)
             return
@@ -115,6 +120,8 @@ class Cutter:
     def protective(self, verdict: Verdict, reading_ns: int) -> None:
         """Take the bias away now, whatever is under way. Hot path."""
         decided_ns = self._clock.now_ns()
+        if self._pull is not None:
+            self._pull()
         before = self._guard.state
         cut = self._new_cut(query_outstanding=self._link.outstanding)
         self._link.forget()
@@ -232,6 +239,8 @@ class Cutter:
             self._report.trip_verdict = reason
         # The event first: it is what the run was for.
         event = self._write_event(record)
+        if self._actuator is not None:
+            self._actuator.cut_over()
         self.mirror(Latch(TRIPPED, reason.value, self._recorder.epoch) if protective else self._clean())
         self._on_off(record, event)
 
@@ -248,6 +257,14 @@ class Cutter:
             )
         else:
             self._report.clear_alarm("MIRROR")
+
+    def _acted(self, record: CutRecord) -> list[dict[str, Any]]:
+        """Return what took the bias away in a cut and when it was told to, fastest first."""
+        acted = [{"name": SERIAL, "t_ns": record.written_ns}]
+        beside = self._actuator
+        if beside is not None and beside.cut_ns:
+            acted.insert(0, {"name": beside.name, "t_ns": beside.cut_ns})
+        return acted
 
     def _write_event(self, record: CutRecord) -> dict[str, Any] | None:
         """Write the event document of a cut and return its scalars; None for the normal end of a sweep."""
@@ -272,7 +289,9 @@ class Cutter:
             "written_ns": record.written_ns,
             "verified_ns": record.verified_ns,
         }
-        document = {**scalars, "run": record.run}
+        # Not among the scalars, which go into a run's results: who acted is told where the cut is.
+        acted = self._acted(record)
+        document = {**scalars, "run": record.run, "actuators": acted}
         if record.state_before is State.ENERGISED:
             event = self._guard.event(
                 reading_ns=record.reading_ns,
@@ -285,6 +304,6 @@ class Cutter:
                 document["setting"] = event.to_doc()
         self._recorder.close_frame()
         self._recorder.event(document)
-        self._report.last_event = scalars
+        self._report.last_event = {**scalars, "actuators": acted}
         self._report.notice("cut", verdict=scalars["verdict"], planned=record.planned, verified=scalars["verified"])
         return scalars

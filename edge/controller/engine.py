@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from edge.clock import Clock, TimerHandle
 from edge.config import Config
-from edge.controller import diagnosis
+from edge.controller import diagnosis, interview
 from edge.controller.cutting import CutRecord, Cutter
-from edge.controller.exchanges import Exchanges
+from edge.controller.enable_line import Unwired
+from edge.controller.exchanges import CHECK_EVERY, Exchanges
 from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror, in_short
 from edge.controller.page import Page
@@ -44,8 +45,6 @@ from firmware_proto.keithley2400 import commands
 TICK_NS: Final = 20_000_000
 RESYNC_S: Final = 0.1
 """Longer than any reply that may still be on its way; an abort may swallow what follows it within 20 ms."""
-CHECK_EVERY: Final = 16
-"""Samples between two looks at limit, range and output-off state."""
 RING_FULL_AT: Final = 0.95
 IDLE_NS: Final = 150_000_000
 """Longest time without a question while energised, beyond one reading."""
@@ -65,6 +64,7 @@ class Engine:
         mirror: Mirror,
         clock: Clock,
         host: HostWatch | None = None,
+        enable: Unwired | None = None,
     ) -> None:
         """Take over the link's callbacks; sends nothing. ``host`` is None where there is no keeper to watch."""
         self.stage: StageWatch | None = None
@@ -79,6 +79,7 @@ class Engine:
         self._page = page
         self._host = host
         self._armed_v = 0.0
+        self._tau_cut_s = 0.0
         self.was_dirty = False
         """The last life ended with the output on, or nobody knows."""
         self._mirror = mirror
@@ -90,7 +91,9 @@ class Engine:
         self._line_lock = asyncio.Lock()
         self._unsure = False
         """The last set-up was not finished: a late reply may still come."""
-        self._cutter = Cutter(config, smu, guard, recorder, page, mirror, clock, self.report, self._on_off)
+        self.enable = enable or Unwired()
+        beside = self.enable.actuator
+        self._cutter = Cutter(config, smu, guard, recorder, page, mirror, clock, self.report, self._on_off, beside)
         self._step: asyncio.Future[Outcome] | None = None
         self._samples: collections.deque[Sample] = collections.deque(maxlen=MAX_STEP_SAMPLES)
         self._levels: tuple[float, ...] = ()
@@ -100,6 +103,7 @@ class Engine:
         self._dwell_ns = 0
         self._level_sent_ns = 0
         self._since_check = 0
+        self._check = 0
         self._bias_v = 0.0
         self._times = Exchanges(smu)
         self._off_waiters: list[asyncio.Future[None]] = []
@@ -175,7 +179,7 @@ class Engine:
             )
         self.identity = identity
 
-    async def arm(self, phase: Phase, v_max_v: float) -> None:
+    async def arm(self, phase: Phase, v_max_v: float, range_a: float | None = None) -> None:
         """SAFE -> ARMED: identity compared, limits and ranges set and read back. Output off throughout.
 
         ``v_max_v`` (V, at most ``limits.voltage_v``) bounds every level until the next arming. Raises BusyError in any
@@ -188,7 +192,7 @@ class Engine:
                 f"the plan arms for {v_max_v!r} V, limits.voltage_v is {ceiling_v:g} V", reason="voltage_ceiling"
             )
         try:
-            spec = self.guard.spec_for(phase, v_max_v)
+            spec = self.guard.spec_for(phase, v_max_v, range_a)
             protection_a = self.guard.protection_a(spec)
         except ValueError as error:
             raise PlanRefusedError(
@@ -210,12 +214,23 @@ class Engine:
                     autozero=spec.autozero,
                 )
             )
+            await self.enable.arm()
             self._unsure = False
             self.report.smu_notes = self.smu.notes
             self._require(State.SAFE)
             self._times.plan()
             self._armed_v = v_max_v
-            self.guard.arm(spec, self._times.tau_cut_s)
+            # Worked out here: behind a trip there is no time for it.
+            self._tau_cut_s = self._times.tau_cut_s
+            self.guard.arm(spec, self._tau_cut_s)
+
+    async def interview(self, times: int) -> dict[str, Any]:
+        """Time the instrument's answers and its abort, SAFE and nobody else asking; see :mod:`.interview`."""
+        self._require(State.SAFE)
+        async with self._line_lock:
+            self._require(State.SAFE)
+            self._unsure = True
+            return await interview.hold(self._link, self._abort, times, self._clock)
 
     def release_panel(self) -> None:
         """Unlock panel and display; only with the output verified off and nobody asking."""
@@ -241,6 +256,7 @@ class Engine:
             "first_tag": self._cutter.first_tag,
             "alarms": dict(self.report.alarms),
             "cuts": [self.report.planned_cuts, self.report.protective_cuts],
+            "enable": self.enable.memory(),
         }
 
     def remember(self, memory: dict[str, Any]) -> None:
@@ -250,6 +266,7 @@ class Engine:
         self._cutter.first_tag = int(memory["first_tag"])
         self.report.alarms = dict(memory["alarms"])
         self.report.planned_cuts, self.report.protective_cuts = memory["cuts"]
+        self.enable.remember(memory.get("enable", {}))
 
     def disarm(self) -> None:
         """ARMED -> SAFE; nothing was energised."""
@@ -271,7 +288,8 @@ class Engine:
                 await self._resync()
                 return
             self.report.clear_alarm("NO_ANSWER")
-            if on and self.state in (State.SAFE, State.TRIPPED):
+            waited_for = self.state is State.SAFE and await self.enable.key_pressed(on=on)
+            if on and not waited_for and self.state in (State.SAFE, State.TRIPPED):
                 self._cutter.protective(Verdict.OUTPUT_CHANGED, self._clock.now_ns())
 
     async def diagnose(self) -> None:
@@ -282,7 +300,9 @@ class Engine:
         async with self._line_lock:
             try:
                 await self._resync()
-                found = diagnosis.judge(verdict, await self.smu.aftermath())
+                told = await self.smu.aftermath()
+                self.report.trip_detail = self.enable.after_trip(told) or self.report.trip_detail
+                found = diagnosis.judge(verdict, told)
             except (ReplyTimeoutError, InstrumentError, LinkLostError) as error:
                 self.report.notice("no diagnosis", error=str(error))
                 self._unsure = True
@@ -335,7 +355,7 @@ class Engine:
         self._page.energised = True
         self.guard.machine.move(Cause.OUTPUT_ON_SENT)
         self._bias_v = 0.0
-        self._since_check = 0
+        self._since_check = self._check = 0
         self._step = asyncio.get_running_loop().create_future()
         message = self.smu.output_on_message
         self._link.ask(message, self._on_output_on, self._clock.now_ns() + self._times.deadline_ns(message))
@@ -439,7 +459,8 @@ class Engine:
         self._since_check += 1
         if self._since_check >= CHECK_EVERY:
             self._since_check = 0
-            self._link.ask(self.smu.check_message, self._on_check, now_ns + self._times.check_deadline_ns)
+            asked = self.smu.check_messages[self._check]
+            self._link.ask(asked, self._on_check, now_ns + self._times.check_deadline_ns)
             return
         left_ns = self._level_sent_ns + self._dwell_ns - now_ns
         if left_ns <= 0:
@@ -455,8 +476,10 @@ class Engine:
             self._next_level(self._clock.now_ns())
 
     def _on_check(self, line: bytes, t_ns: int) -> None:
-        result = self.smu.judge_check(line)
+        asked = self.smu.check_messages
+        result = self.smu.judge_check(line, asked[self._check])
         if result is CheckResult.UNCHANGED:
+            self._check = (self._check + 1) % len(asked)
             self._since_check = -1
             self._go_on()
         elif result is CheckResult.LIMIT_CHANGED:
@@ -486,7 +509,7 @@ class Engine:
         """Cut now. Called from the hot path: nothing here waits, allocates much, or logs."""
         if self.guard.planned(verdict):
             self._cutter.planned(
-                verdict, reading_ns, level_s=self._times.tau_cut_s, read_deadline_ns=self._times.read_deadline_ns
+                verdict, reading_ns, level_s=self._tau_cut_s, read_deadline_ns=self._times.read_deadline_ns
             )
         else:
             self._cutter.protective(verdict, reading_ns)
@@ -519,7 +542,10 @@ class Engine:
         if record.rounds > 1:
             # The rounds that were not needed still get their replies, which must not answer the next question.
             self._unsure = True
-        self._finish(Outcome(record.verdict.value if record.verdict else None, tuple(self._samples), event))
+        self.enable.after_cut(record)
+        latency_s = None if record.verified_ns is None else (record.verified_ns - record.decided_ns) * 1e-9
+        verdict = record.verdict.value if record.verdict else None
+        self._finish(Outcome(verdict, tuple(self._samples), event, latency_s=latency_s))
         waiters, self._off_waiters = self._off_waiters, []
         for waiter in waiters:
             if not waiter.done():

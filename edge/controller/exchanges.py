@@ -1,4 +1,7 @@
-"""How long exchanges with this unit may take, from its driver's figures: deadlines, and the time that a cut needs."""
+"""How long exchanges with this unit may take, from its driver's figures: deadlines, and the time that a cut needs.
+
+Where the rig is commissioned, the driver's figures are the 99th percentiles of its profile, else the specifications'.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,10 @@ DEADLINE_LEAST_MARGIN_S: Final = 0.010
 """Between the longest exchange and the deadline; with less, a run would end at its first late tick."""
 LONGEST_LEVEL_V: Final = -10.0
 """A level whose message is as long as any."""
+CHECK_EVERY: Final = 5
+"""Samples between two looks at limit, range or output-off state, one question each time."""
+CHECK_WITHIN: Final = 16
+"""Samples within which each of them is asked again."""
 
 
 class Exchanges:
@@ -31,7 +38,12 @@ class Exchanges:
         """Work out all times for the set-up in force; raises InstrumentError where no deadline can be kept."""
         smu = self._smu
         level = smu.level_message(LONGEST_LEVEL_V)
-        slowest_s = max(smu.exchange_s(level), smu.exchange_s(smu.check_message))
+        if not 1 <= len(smu.check_messages) <= CHECK_WITHIN // CHECK_EVERY:
+            raise InstrumentError(
+                f"{smu.link.transport.name}: the driver wants {len(smu.check_messages)} questions in turn while "
+                f"energised; 1 to {CHECK_WITHIN // CHECK_EVERY} come round within {CHECK_WITHIN} samples"
+            )
+        slowest_s = max(smu.exchange_s(message) for message in (level, *smu.check_messages))
         if slowest_s > DEADLINE_MAX_S - DEADLINE_LEAST_MARGIN_S:
             raise InstrumentError(
                 f"{smu.link.transport.name}: a level with its reading takes up to {slowest_s * 1e3:.0f} ms, of which "
@@ -41,7 +53,7 @@ class Exchanges:
         self.read_ns = int(smu.exchange_s(smu.read_message) * 1e9)
         self.level_deadline_ns = self.deadline_ns(level)
         self.read_deadline_ns = self.deadline_ns(smu.read_message)
-        self.check_deadline_ns = self.deadline_ns(smu.check_message)
+        self.check_deadline_ns = max(map(self.deadline_ns, smu.check_messages))
 
     def deadline_ns(self, message: bytes) -> int:
         """Return how long the reply to ``message`` may take before the verdict is STALE."""
@@ -49,7 +61,7 @@ class Exchanges:
 
     @property
     def tau_cut_s(self) -> float:
-        """Time from a surge to 0 V, before a profile exists: one sample, the line on the wire, 7-10 ms."""
+        """Time from a surge to 0 V: one sample, the line on the wire, and what a level takes (7-10 ms, or measured)."""
         smu = self._smu
         level = smu.level_message(LONGEST_LEVEL_V)
         return smu.exchange_s(level) + smu.exchange_s(level) - smu.exchange_s(smu.read_message)

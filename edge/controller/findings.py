@@ -15,3 +15,11 @@ class Finding:
     what: str
     grade: Grade
     text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProtectionLayer:
+    """Something that protects the tip, or would. ``acts_within_s``: from the fault to no bias; None: never."""
+
+    finding: Finding
+    acts_within_s: float | None

@@ -27,9 +27,11 @@ from edge import rundir
 from edge.controller import realtime
 from edge.controller.mirror import CLEAN, TRIPPED, Latch, Mirror
 from edge.controller.page import Page
+from edge.controller.whose import Whose
 from edge.errors import ConfigError, TipguardError
 from edge.guard.cut import Cut, cut_form
 from edge.instruments.port import OpenPort
+from edge.notify import Notifier
 from firmware_proto.keithley2400 import commands
 from firmware_proto.scpi import LineSplitter, Overlong
 
@@ -47,6 +49,18 @@ MAX_RESTARTS: Final = 5
 RESTART_WINDOW_NS: Final = 60_000_000_000
 EXIT_UNVERIFIED: Final = 4
 REOPEN_S: Final = 0.05
+LOOK_MS: Final = 100
+"""At the latest so often an unverified cut comes round, however slow the line: the watchdog wants to be fed."""
+UNVERIFIED: Final = "CUT_UNVERIFIED: the instrument does not confirm; switch the output off at its panel"
+READY: Final = frozenset({"SAFE", "TRIPPED"})
+"""What a worker must have called itself once: it does so only after a verification."""
+STATUS: Final = {
+    "SAFE": "SAFE: output verified off",
+    "ARMED": "ARMED: output off, limits read back",
+    "ENERGISED": "ENERGISED: a plan has the output on",
+    "CUTTING": "CUTTING: not verified yet",
+    "TRIPPED": "TRIPPED: output verified off; look at the rig, then `tipguard rearm`",
+}
 
 
 def _say(text: str) -> None:
@@ -70,6 +84,9 @@ class Keeper:
         self._directory = rundir.rig_dir(args.rig, create=True)
         self._lock = rundir.RigLock(self._directory)
         self._port = OpenPort(args.port, args.baud)
+        self._emulated = self._port.emulated
+        self._anew = False
+        """The port was opened anew, and whoever is behind it has heard nothing yet."""
         # The keeper only holds the stage's port, so that a worker that follows finds it locked and configured.
         self._stage = self._open_stage() if args.stage_port else None
         form = cut_form(args.kind)
@@ -84,10 +101,12 @@ class Keeper:
                 "abort": self._abort.hex(),
                 "lines": [line.hex() for line in self._lines],
                 "wants_zero": self._wants_zero,
+                "serial_number": args.serial_number,
             },
         )
         self._page = Page(self._directory / rundir.PAGE_FILE, create=True)
         self._mirror = Mirror(self._directory)
+        self._whose = Whose(args.serial_number, args.baud)
         self._worker: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._stop: str | None = None
@@ -96,6 +115,7 @@ class Keeper:
         self._starts: list[int] = []
         ports = [port for port in (self._port, self._stage) if port is not None]
         self._notes: list[str] = [port.warning for port in ports if port.warning]
+        self._notifier = Notifier.from_environment()
 
     def run(self) -> int:
         """Keep a worker running until told to stop; return the exit code."""
@@ -108,6 +128,11 @@ class Keeper:
         # A signal must end the poll at once, not after the handler returned to a restarted system call.
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
+        if self._args.with_parent:
+            # `serve` killed: nobody is left who would cut if we died, and its terminal is gone. An orderly end.
+            realtime.die_with_parent(signal.SIGTERM)
+            if os.getppid() != self._args.with_parent:
+                self._stop = "serve died"
         if self._args.realtime:
             for problem in (realtime.lock_memory(), realtime.set_fifo(realtime.KEEPER_PRIORITY)):
                 if problem:
@@ -131,6 +156,8 @@ class Keeper:
         command += ["--config", str(self._args.config), "--fd", str(fd), "--keeper", str(os.getpid())]
         if self._port.emulated:
             command.append("--emulated")
+        if self._whose.stranger is not None:
+            command += ["--stranger", self._whose.stranger]
         for note in self._notes:
             command += ["--note", note]
         fds = [fd]
@@ -182,6 +209,7 @@ class Keeper:
             if self._stop is not None and self._stop_ns == 0:
                 self._stop_ns = now_ns
                 self._worker_signal(signal.SIGTERM)
+                self._notifier.stopping(f"stopping: {self._stop}")
             if self._stop_ns and now_ns - self._stop_ns > STOP_NS:
                 return self._died(f"did not stop within {STOP_NS / 1e9:g} s")
             if self._hung(now_ns):
@@ -194,6 +222,22 @@ class Keeper:
                 return self._died("hung")
             last_ns = now_ns
             page.keeper_stamp(now_ns, os.getpid())
+            self._tell(now_ns)
+
+    def _tell(self, now_ns: int) -> None:
+        """Tell systemd, where it listens: alive, the worker not being hung; ready once the output is verified off."""
+        notifier = self._notifier
+        notifier.alive(now_ns)
+        if not notifier.listening or self._stop is not None:
+            return
+        if self._whose.stranger is not None:
+            notifier.status("TRIPPED (LINK_LOST): another instrument answers; this rig's own is NOT verified off")
+            return
+        # A dead worker's last word is not its successor's.
+        state = self._page.state if self._page.worker_pid else ""
+        if state in READY:
+            notifier.ready(STATUS[state])
+        notifier.status(STATUS.get(state, "starting: nothing verified yet"))
 
     def _hung(self, now_ns: int) -> bool:
         page = self._page
@@ -217,21 +261,24 @@ class Keeper:
         code = worker.poll()
         os.close(self._pidfd)
         live = self._page.energised
-        if how == "died" and not live and self._orderly(code):
+        if how == "died" and not live and self._whose.stranger is None and self._orderly(code):
             # Told to stop, or refused to start with its own message; its last word was "verified off" or "never on".
             return 0 if self._page.worker_pid == 0 and self._stop is not None else code
-        # Nothing that can fail stands before the cut, and nothing but the cut's own proof ends it.
-        record = self._cut()
-        self._latch(record, _cause(how, code), live=live)
-        if not record["verified"]:
-            return EXIT_UNVERIFIED
+        if self._whose.stranger is None or self._gone():
+            # Nothing that can fail stands before the cut, and nothing but the cut's own proof ends it.
+            record = self._cut()
+            self._latch(record, _cause(how, code), live=live)
+            if self._whose.stranger is None and not record["verified"]:
+                return EXIT_UNVERIFIED
         if self._stop is not None:
-            return 1
+            return 1 if self._whose.stranger is None else EXIT_UNVERIFIED
         now_ns = time.monotonic_ns()
         self._starts = [t for t in self._starts if now_ns - t < RESTART_WINDOW_NS]
         if len(self._starts) > MAX_RESTARTS:
-            _say(f"worker ended {len(self._starts)} times in a minute; giving up, output verified off")
-            return 1
+            off = self._whose.stranger is None
+            known = "output verified off" if off else "the rig's own instrument NOT verified off"
+            _say(f"worker ended {len(self._starts)} times in a minute; giving up, {known}")
+            return 1 if off else EXIT_UNVERIFIED
         self._page.count_restart()
         self._start_worker()
         return None
@@ -249,15 +296,24 @@ class Keeper:
         if record["verified"]:
             self._page.energised = False
         before = self._mirror.read()
-        if live or before is None or before.state != CLEAN:
+        stranger = self._whose.stranger
+        if live or stranger is not None or before is None or before.state != CLEAN:
             verdict = before.verdict if before is not None and before.state == TRIPPED else None
+            if stranger is not None:
+                verdict = "LINK_LOST"
             try:
                 self._mirror.write(Latch(TRIPPED, verdict or "RESTART", self._page.epoch, record))
             except OSError as error:
                 _say(f"state.json cannot be written ({error.strerror}); look at the run directory")
         took_s = (record["last_ns"] - record["decided_ns"]) / 1e9
         took = f"{took_s * 1e3:.0f} ms" if took_s < 1 else f"{took_s:.1f} s"
-        if not record["verified"]:
+        if stranger is not None:
+            _say(
+                f"{self._args.port}: serial number {stranger!r} answers, this rig's is {self._args.serial_number!r}: "
+                "one cut was sent to it, and nothing more is. The rig's own instrument was NOT verified off: switch it "
+                "off at its panel, then plug it in here"
+            )
+        elif not record["verified"]:
             _say(f"worker {cause}; the cut is NOT VERIFIED after {took}: switch the output off at the instrument")
         elif live:
             _say(f"worker {cause} with the output on; cut, verified off in {took}")
@@ -275,24 +331,40 @@ class Keeper:
             baud=self._args.baud,
             first_tag=secrets.randbelow(255),
         )
+        whose = self._whose
+        if whose.stranger is not None:
+            # It was unplugged, too: whoever comes next is asked.
+            whose.reopened()
         self._write(cut.next_round(decided_ns))
+        self._notifier.status("the worker is gone or hung; cutting")
         splitter = LineSplitter()
         alarmed = False
-        while not cut.verified:
+        while whose.stranger is None and not (cut.verified and not whose.asking):
             now_ns = time.monotonic_ns()
-            if now_ns >= cut.due_ns:
+            self._notifier.alive(now_ns)
+            if self._anew:
+                # Whoever is there now: first the cut, then who it is.
+                self._anew = False
+                splitter.reset()
+                whose.reopened()
+                self._write(cut.next_round(now_ns) + whose.question)
+            if now_ns >= cut.due_ns + whose.reply_ns:
                 if cut.alarm and self._stop is not None:
                     break
                 if cut.alarm and not alarmed:
                     alarmed = True
-                    _say("CUT_UNVERIFIED: the instrument does not confirm; switch the output off at its panel")
-                self._write(cut.next_round(now_ns))
-            for line in splitter.feed(self._read(max(1, (cut.due_ns - now_ns) // 1_000_000))):
-                if not isinstance(line, Overlong) and cut.feed(line, time.monotonic_ns()):
-                    break
+                    _say(UNVERIFIED)
+                    self._notifier.status(UNVERIFIED)
+                self._write(cut.next_round(now_ns) + whose.question)
+            for line in splitter.feed(self._read(max(1, (cut.due_ns + whose.reply_ns - now_ns) // 1_000_000))):
+                if not isinstance(line, Overlong):
+                    cut.feed(line, time.monotonic_ns())
+                    whose.feed(line, confirmed=cut.verified)
         return {
             "decided_ns": decided_ns,
-            "verified": cut.verified,
+            # What a stranger confirms is no proof for this rig.
+            "verified": cut.verified and whose.stranger is None,
+            "stranger": whose.stranger,
             "last_ns": cut.verified_ns or time.monotonic_ns(),
             "rounds": cut.rounds,
         }
@@ -313,7 +385,7 @@ class Keeper:
             fd = self._port.fileno()
             poller = select.poll()
             poller.register(fd, select.POLLIN)
-            events = poller.poll(at_most_ms)
+            events = poller.poll(min(at_most_ms, LOOK_MS))
             if not events:
                 return b""
             if not events[0][1] & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
@@ -326,14 +398,29 @@ class Keeper:
         return b""
 
     def _reopen(self) -> None:
-        """The adapter was unplugged: try its name again. A by-id name is the same adapter, or there is none."""
+        """The adapter was unplugged: try its name again. A by-id name is the same adapter, or there is none.
+
+        What hangs on the adapter may be another instrument all the same: see :class:`Whose`.
+        """
         with contextlib.suppress(OSError, serial.SerialException):
             self._port.close()
         try:
-            self._port = OpenPort(self._args.port, self._args.baud)
-        except TipguardError:
-            # Still away; the pace of trying, and never a spin.
+            port = OpenPort(self._args.port, self._args.baud)
+            if port.emulated is not self._emulated:
+                port.close()
+                raise ConfigError(f"port {self._args.port}: a pseudo-terminal in place of an adapter, or the reverse")
+        except (TipguardError, OSError):
+            # Still away, or not what it was; the pace of trying, and never a spin.
             select.select([], [], [], REOPEN_S)
+        else:
+            self._port = port
+            self._anew = True
+
+    def _gone(self) -> bool:
+        """Tell whether nobody is behind our descriptor any more."""
+        poller = select.poll()
+        poller.register(self._port.fileno(), 0)
+        return bool(poller.poll(0))
 
 
 def _cause(how: str, code: int | None) -> str:
@@ -354,8 +441,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--baud", type=int, required=True)
     parser.add_argument("--stage-port", default="")
     parser.add_argument("--stage-baud", type=int, default=115200)
+    parser.add_argument("--serial-number", default="")
     parser.add_argument("--kind", required=True)
     parser.add_argument("--abort", choices=sorted(commands.ABORT), required=True)
+    parser.add_argument("--with-parent", type=int, default=0, help="process id of the parent to end with")
     parser.add_argument("--realtime", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(argv)
     try:

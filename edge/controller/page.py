@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import RingError
+from edge.guard.states import State
 
 SIZE: Final = mmap.PAGESIZE
+STATES: Final = tuple(state.value for state in State)
 MAGIC: Final = 0x54_47_50_41_47_45_00_01
 (
     _MAGIC,
@@ -27,7 +29,8 @@ MAGIC: Final = 0x54_47_50_41_47_45_00_01
     _KEEPER_HEARTBEAT_NS,
     _KEEPER_PID,
     _RESTARTS,
-) = range(10)
+    _STATE,
+) = range(11)
 
 
 class Page:
@@ -72,6 +75,7 @@ class Page:
         words = self._words
         words[_ENERGISED] = 0
         words[_QUERY_OUTSTANDING] = 0
+        words[_STATE] = 0
         words[_EPOCH] = epoch
         # The stamp before the pid: a pid with an old stamp would look like a hang.
         words[_HEARTBEAT_NS] = now_ns
@@ -117,6 +121,16 @@ class Page:
     @worker_pid.setter
     def worker_pid(self, pid: int) -> None:
         self._words[_WORKER_PID] = pid
+
+    @property
+    def state(self) -> str:
+        """What the worker last called its state, "" before it called itself anything."""
+        code = self._words[_STATE]
+        return STATES[code - 1] if 0 < code <= len(STATES) else ""
+
+    @state.setter
+    def state(self, name: str) -> None:
+        self._words[_STATE] = STATES.index(name) + 1
 
     @property
     def keeper_heartbeat_ns(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 
+from edge.controller.commission import NAME, CommissionPlan
 from edge.errors import PlanRefusedError
 from edge.experiments.steps import Plan
 
@@ -18,11 +19,13 @@ GROUP = "tipguard.experiments"
 def make_plan(name: object, parameters: object) -> Plan:
     """Return a validated plan; raise PlanRefusedError with what is wrong and what would be right."""
     found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
-    if not isinstance(name, str) or name not in found:
-        raise PlanRefusedError(f"plan {name!r:.80}: expected one of: {', '.join(sorted(found))}", reason="unknown_plan")
+    if not isinstance(name, str) or name not in {*found, NAME}:
+        there_are = ", ".join(sorted({*found, NAME}))
+        raise PlanRefusedError(f"plan {name!r:.80}: expected one of: {there_are}", reason="unknown_plan")
     if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
         raise PlanRefusedError(f"{name}: parameters must be a map of names to values", reason="bad_plan")
-    kind: Any = found[name].load()
+    # Not by an entry point: what may run without a rig profile is ours alone.
+    kind: Any = CommissionPlan if name == NAME else found[name].load()
     known = {field.name for field in dataclasses.fields(kind) if field.init}
     unknown = sorted(set(parameters) - known)
     if unknown:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Final
 
 from edge.config import Config
+from edge.controller.commission import CommissionPlan
 from edge.controller.tip import Tip
 from edge.errors import PlanRefusedError
 from edge.experiments.steps import Plan
 
 MAX_NAMED: Final = 5
 """Points outside the travel that a refusal names."""
+STABLE_NAMES: Final = ("/dev/serial/by-id/", "/dev/tipguard")
+"""Names that follow a device, by the system's udev rules or by ours."""
 UNPROTECTED_HOST_S: Final = 600.0
 """Longest plan without a heartbeat into /OE or a front end, unless the plan accepts the unprotected host."""
 
@@ -51,15 +54,53 @@ def clamp_layer(config: Config, v_max_v: float) -> str:
     return "SMU clamp only: about 30 us, and the cable's charge comes on top"
 
 
+def _refuse_or_pass_hardware(plan: Plan, config: Config) -> None:
+    """On a real port: a name that stays, and a rig profile, but for the plan that measures one on resistors."""
+    # Not "isinstance": a third party's plan of a class made from it is none.
+    if type(plan) is CommissionPlan:
+        _refuse_or_pass_name(plan, config)
+        return
+    if config.profile is None:
+        raise PlanRefusedError(
+            f"{_ports(config)} is real hardware and this rig has no rig profile: cut latency, noise and "
+            "offsets of this unit were never measured. Run `tipguard commission` (two resistors instead of the tip, "
+            "five minutes), then restart the controller; without it plans run on `tipguard hil smu` only",
+            reason="not_commissioned",
+        )
+    if (fault := config.profile_fault) is not None:
+        raise PlanRefusedError(
+            f"{_ports(config)} is real hardware, and {config.rig.profile_file} was measured with {fault}; run "
+            "`tipguard commission` for this one, then restart the controller",
+            reason="not_commissioned",
+        )
+    if config.profile.sign != (1 if config.wiring.hi == "tip" else -1):
+        raise PlanRefusedError(
+            f"wiring.hi is {config.wiring.hi!r}, and {config.rig.profile_file} was measured with the other end at HI; "
+            "correct the file, or run `tipguard commission` and restart the controller",
+            reason="not_commissioned",
+        )
+    _refuse_or_pass_name(plan, config)
+
+
+def _refuse_or_pass_name(plan: Plan, config: Config) -> None:
+    if not config.ports.smu.path.startswith(STABLE_NAMES):
+        raise PlanRefusedError(
+            f"{plan.name}: port {config.ports.smu.path} is real hardware under a name that another device may have "
+            "after the next plugging in; put a /dev/serial/by-id name into ports.smu.path",
+            reason="port_name",
+        )
+
+
 def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
     """Raise :class:`PlanRefusedError` for the first rule a plan breaks."""
     limits = config.limits
     if not emulated:
+        _refuse_or_pass_hardware(plan, config)
+    if isinstance(plan, CommissionPlan) and plan.series_ohm != config.rig.series_resistor_ohm:
         raise PlanRefusedError(
-            f"{_ports(config)} is real hardware and this rig has no rig profile: cut latency, noise and "
-            "offsets of this unit were never measured. `tipguard commission` will measure them in a later release; "
-            "until then plans run on `tipguard hil smu` only",
-            reason="not_commissioned",
+            f"{plan.name}: reckons with {plan.series_ohm:g} ohm in series, rig.series_resistor_ohm is "
+            f"{config.rig.series_resistor_ohm:g}; restart the controller if the file was changed",
+            reason="other_rig",
         )
     if config.rig.kind != "tip":
         # Output on at 0 V would short a charged cell; experiments for cells source current.
@@ -87,7 +128,7 @@ def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
             reason="series_resistor",
         )
     accepts = plan.describe().get("accept_unprotected_host") is True
-    if not plan.duration_s() <= UNPROTECTED_HOST_S and not accepts:
+    if config.gpio is None and not plan.duration_s() <= UNPROTECTED_HOST_S and not accepts:
         raise PlanRefusedError(
             f"{plan.name}: takes up to {plan.duration_s():.0f} s, and this rig is NOT PROTECTED against the loss of "
             f"this host (no /OE heartbeat, no front end). Shorten it below {UNPROTECTED_HOST_S:.0f} s, or say "

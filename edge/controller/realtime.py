@@ -39,6 +39,11 @@ def set_fifo(priority: int) -> str | None:
     return None
 
 
+def has_fifo() -> bool:
+    """Tell whether this process runs before every ordinary one."""
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO
+
+
 def die_with_parent(signum: int) -> None:
     """Get ``signum`` when the parent process dies; raise OSError if the kernel refuses."""
     libc = _libc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from edge.experiments.steps import (
     BrokenOffError,
     End,
     Energise,
+    Interview,
     Lift,
     MoveTo,
     Outcome,
@@ -253,8 +255,8 @@ class Runner:
             self._engine.disarm()
             raise _StoppedError
         match step:
-            case Arm(phase, v_max_v):
-                await self._arm(phase, v_max_v)
+            case Arm(phase, v_max_v, range_a):
+                await self._arm(phase, v_max_v, range_a)
                 return Outcome()
             case Energise():
                 return await self._energise()
@@ -262,6 +264,11 @@ class Runner:
                 return await self._engine.ramp(levels_v, dwell_s)
             case End():
                 return await self._engine.end()
+            case Interview(times):
+                identity = self._engine.identity
+                figures = await self._engine.interview(times)
+                who = {} if identity is None else dataclasses.asdict(identity)
+                return Outcome(figures={**figures, **who})
             case Progress(done, text):
                 self._progress(done, text)
                 return Outcome()
@@ -317,7 +324,7 @@ class Runner:
                 raise _StoppedError from error
             raise StepFailedError(str(error)) from error
 
-    async def _arm(self, phase: Phase, v_max_v: float) -> None:
+    async def _arm(self, phase: Phase, v_max_v: float, range_a: float | None) -> None:
         if self._rearms > self._config.limits.rearms_per_run:
             raise PlanRefusedError(
                 f"{self._rearms} planned cuts in this run, limits.rearms_per_run = "
@@ -330,7 +337,7 @@ class Runner:
                 f"the plan arms for {v_max_v!r} V, it declared {declared_v:g} V", reason="undeclared_bias"
             )
         await self._wait_for_ring()
-        await self._engine.arm(phase, v_max_v)
+        await self._engine.arm(phase, v_max_v, range_a)
 
     async def _wait_for_ring(self) -> None:
         """Nothing is energised here: wait until the uplink has made room."""

@@ -23,16 +23,19 @@ import structlog
 from edge import config as config_module
 from edge import rundir
 from edge.clock import Clock, LoopClock
-from edge.config import Config
+from edge.config import Config, GpioConfig
 from edge.controller import realtime
 from edge.controller.control import ControlServer
+from edge.controller.enable_line import EnableLine
 from edge.controller.engine import TICK_NS, Engine
 from edge.controller.flight import Flight, Pace, remember_tip
+from edge.controller.heartbeat import Heartbeat
 from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import Mirror
 from edge.controller.page import Page
 from edge.controller.plans import make_plan
 from edge.controller.recorder import Outside, Recorder
+from edge.controller.rehearsal import Rehearsal
 from edge.controller.runner import RING_ALARM_AT, Runner
 from edge.controller.tip import ALARM as STAGE_ALARM
 from edge.controller.tip import AbsentStage, Tip
@@ -40,10 +43,13 @@ from edge.errors import BusyError, ConfigError, LinkLostError, TipguardError, Wr
 from edge.guard.guard import Guard
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
+from edge.instruments.actuators import GpioActuator
 from edge.instruments.drivers import make_smu, make_stage
+from edge.instruments.gpio_lines import GpioLines, SilentLines, open_lines
 from edge.instruments.link import Link
 from edge.instruments.port import HotSelector, SerialTransport
 from edge.instruments.recording import RecordingLoop
+from edge.instruments.smu import Smu
 from edge.instruments.transport import Transport
 from edge.logs import configure_logs
 from edge.ring import RingWriter
@@ -56,6 +62,7 @@ RAMP_RATE: Final = 50.0
 WATCH_NS: Final = 1_000_000_000
 COLLECT_EVERY: Final = 5
 SHUTDOWN_S: Final = 2.0
+HOST_LOSS: Final = "NOT PROTECTED: HOST LOSS. If this computer stops, nothing cuts the bias; see docs/failures.md"
 LIFT_S: Final = 1.5
 """How long the end of the process waits for the tip to be lifted; both are less than the keeper waits."""
 
@@ -77,11 +84,12 @@ class Worker:
         stage: Transport | None = None,
         loop: RecordingLoop | None = None,
         outside: Outside | None = None,
+        gpio: GpioLines | None = None,
     ) -> None:
         """Wire up; sends nothing. ``stage``: the line to the stage's controller, where ``ports.stage`` names one.
 
         ``loop``: the running one, where it can mark its turns on the flight record. ``outside``: what a replay gives
-        instead of the world; then nothing is recorded.
+        instead of the world; then nothing is recorded. ``gpio``: the lines of ``config.gpio``; None: silent ones.
         """
         self.config = config
         self._unrecorded = clock
@@ -117,11 +125,17 @@ class Worker:
         self.guard = Guard(config.limits, series_ohm=config.rig.series_resistor_ohm, event=config.event)
         self.link = Link(transport, clock)
         smu = make_smu(self.link, config)
-        self.engine = Engine(config, smu, self.guard, self.recorder, page, mirror, clock, host)
+        self.line: EnableLine | None = None
+        self.heartbeat: Heartbeat | None = None
+        if config.gpio is not None:
+            self.line, self.heartbeat = self._enable_line(config.gpio, smu, page, gpio or SilentLines(config.gpio.chip))
+        self.engine = Engine(config, smu, self.guard, self.recorder, page, mirror, clock, host, self.line)
         self.tip = self._tip(stage)
         self.emulated = transport.emulated and (stage is None or stage.emulated)
         self.runner = Runner(config, self.engine, self.recorder, clock, tip=self.tip, emulated=self.emulated)
         self.notes: list[str] = []
+        self.stranger: str | None = None
+        """Serial number of another instrument that answered behind the port: this life only says so."""
         self._rate = 0.0
         self._page = page
         self._pace: Pace | None = None
@@ -144,12 +158,49 @@ class Worker:
         engine.stage = tip
         return tip
 
+    def _enable_line(self, gpio: GpioConfig, smu: Smu, page: Page, lines: GpioLines) -> tuple[EnableLine, Heartbeat]:
+        """Return the output enable line and what keeps it closed."""
+        actuator = GpioActuator(gpio, lines, self.clock)
+        # The beats are on no tape: nothing but what the instrument says of the line decides anything.
+        heartbeat = Heartbeat(actuator, self.guard.machine, page, self.link, self._unrecorded)
+        return EnableLine(self.config, gpio, smu, actuator, self.clock), heartbeat
+
     async def start(self) -> None:
         """See Engine.start; a latch is wanted on real hardware."""
+        if self.stranger is not None:
+            self._latch_stranger(self.stranger)
+            return
         await self.engine.start(must_have_mirror=not self.transport.emulated)
 
+    def _latch_stranger(self, serial_number: str) -> None:
+        """Say TRIPPED(LINK_LOST), without a word to the instrument: it is not this rig's.
+
+        The guard itself stays UNKNOWN, which nothing but a verification leads out of: no run, no rearm.
+        """
+        engine = self.engine
+        engine.report.trip_verdict = Verdict.LINK_LOST
+        engine.report.raise_alarm(
+            Verdict.LINK_LOST.value,
+            f"after the port was gone, serial number {serial_number!r} answers at {self.transport.name}, not "
+            f"{self.config.smu.serial_number!r}; nothing is written to it. This rig's own instrument is NOT verified "
+            "off: switch it off at its panel, then plug it in here",
+        )
+        event = {"kind": "stranger", "verdict": Verdict.LINK_LOST.value, "serial_number": serial_number}
+        engine.report.last_event = {**event, "t_ns": self.clock.now_ns()}
+        self.recorder.event(engine.report.last_event)
+
     async def control(self) -> None:
-        """The control task: a tick every 20 ms, and what may wait."""
+        """The control task: a tick every 20 ms, and what may wait. The heartbeat lasts as long as it does."""
+        if self.heartbeat is None or self._log is None:
+            await self._tend_and_tick()
+            return
+        self.heartbeat.start()
+        try:
+            await self._tend_and_tick()
+        finally:
+            self.heartbeat.stop()
+
+    async def _tend_and_tick(self) -> None:
         if self.tip is None:
             await self._control()
             return
@@ -177,6 +228,7 @@ class Worker:
             # A late tick is not made up for: the next one is due a period from now.
             pace.due_ns = max(pace.due_ns + TICK_NS, now_ns)
             self.engine.tick()
+            self._page.state = self.engine.state.value
             if self.engine.lost is not None:
                 # A descriptor whose device is gone never comes back; the keeper opens the port anew.
                 raise self.engine.lost
@@ -245,13 +297,22 @@ class Worker:
             "rearm": self._verb_rearm,
         }
 
+    def _refuse_stranger(self) -> None:
+        if self.stranger is not None:
+            raise BusyError(
+                f"serial number {self.stranger!r} answers at {self.transport.name}, not this rig's "
+                f"{self.config.smu.serial_number!r}: plug in the rig's own instrument"
+            )
+
     def _verb_run(self, args: dict[str, Any], user: str) -> dict[str, Any]:
+        self._refuse_stranger()
         if self.runner.busy:
             raise BusyError("a run is under way; wait for it, or `tipguard stop`")
         plan = make_plan(args.get("plan"), args.get("parameters"))
         return self.runner.start(plan, by=user)
 
     def _verb_rearm(self, _args: dict[str, Any], user: str) -> dict[str, Any]:
+        self._refuse_stranger()
         if self.runner.busy:
             raise BusyError("a run is under way; it has to end first")
         self.engine.rearm(by=user)
@@ -267,9 +328,12 @@ class Worker:
             "epoch": f"{self.recorder.epoch:016x}",
             "pid": os.getpid(),
             **self.guard.snapshot(),
+            **({} if self.stranger is None else {"state": State.TRIPPED.value}),
             "verdict": engine.report.trip_verdict.value if engine.report.trip_verdict else None,
             "alarm": engine.report.alarm,
-            "notes": [*self.notes, *engine.report.smu_notes],
+            "stranger": self.stranger,
+            "notes": [*self.notes, *engine.report.smu_notes, *engine.enable.notes],
+            "gpio": self._gpio_status(),
             "emulated": self.emulated,
             "port": self.transport.name,
             "stage": None if self.tip is None else self.tip.describe(),
@@ -295,6 +359,12 @@ class Worker:
             "t_ns": self._unrecorded.now_ns(),
         }
 
+    def _gpio_status(self) -> dict[str, Any] | None:
+        if self.line is None or self.heartbeat is None:
+            return None
+        silent = self.heartbeat.silent_because(self._unrecorded.now_ns())
+        return {**self.line.describe(), "beating": not silent, "silent_because": silent or None}
+
     async def _tip_up(self) -> None:
         """Wait until the tip that a run had brought down is up again, where it can be."""
         tip = self.tip
@@ -318,7 +388,7 @@ class Worker:
         self.recorder.tick(self.clock.now_ns())
         self.recorder.flush_tape()
         self._log_notices()
-        return self.engine.state in (State.SAFE, State.ARMED, State.TRIPPED)
+        return self.stranger is None and self.engine.state in (State.SAFE, State.ARMED, State.TRIPPED)
 
     def give_up(self) -> None:
         """The link is gone for good: leave what is known for whoever comes after."""
@@ -327,6 +397,14 @@ class Worker:
         self.engine.give_up()
         self.recorder.close_frame()
         self.recorder.flush_tape()
+
+
+class Untouched(SerialTransport):
+    """The line to an instrument that is not this rig's: heard, so that its plug is noticed, and never written to."""
+
+    def write(self, data: bytes) -> int:
+        """Drop it, whoever wants it written."""
+        return len(data)
 
 
 def _short(run: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -351,8 +429,16 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
     directory = rundir.rig_dir(config.rig.id)
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
+    if args.stranger is not None:
+        # The rig's own instrument may still hold the tip live: nobody lifts it from there. And nothing to record.
+        ports, recorder = config.ports, config.recorder
+        changed = {
+            "ports": ports.model_copy(update={"stage": None}),
+            "recorder": recorder.model_copy(update={"enabled": False}),
+        }
+        config = config.model_copy(update=changed)
     page = Page(directory / rundir.PAGE_FILE)
-    transport = SerialTransport(
+    transport = (SerialTransport if args.stranger is None else Untouched)(
         args.fd,
         name=config.ports.smu.path,
         baud=config.ports.smu.baud,
@@ -371,8 +457,15 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         host=HostWatch(page),
         stage=_stage_transport(args, config),
         loop=loop if isinstance(loop, RecordingLoop) else None,
+        gpio=None if config.gpio is None else open_lines(config.gpio, port_emulated=transport.emulated),
     )
     worker.notes.extend(args.note)
+    worker.stranger = args.stranger
+    if config.gpio is None:
+        worker.notes.append(HOST_LOSS)
+    if realtime.has_fifo():
+        # Among ordinary processes the time it takes would be held against the worker.
+        selector.before_wait = Rehearsal(worker.engine, directory, clock)
     stop: asyncio.Future[str] = loop.create_future()
 
     def ask_to_stop(name: str) -> None:
@@ -456,6 +549,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--stage-fd", type=int, default=None)
     parser.add_argument("--stage-emulated", action="store_true")
     parser.add_argument("--note", action="append", default=[])
+    parser.add_argument("--stranger", default=None, help="serial number of another instrument behind the port")
     args = parser.parse_args(argv)
     configure_logs()
     try:

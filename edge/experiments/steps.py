@@ -19,10 +19,14 @@ from edge.samples import Phase, Sample
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arm:
-    """Set and read back range and limits of a phase, with the output off. ``v_max_v``: largest \\|bias\\| to come."""
+    """Set and read back range and limits of a phase, with the output off. ``v_max_v``: largest \\|bias\\| to come.
+
+    ``range_a``: for a HRS_READ, another fixed range than the phase table's, in A.
+    """
 
     phase: Phase
     v_max_v: float
+    range_a: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +79,13 @@ class Touch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Interview:
+    """With the output off: time the instrument's answers and its abort, ``times`` times each (``Outcome.figures``)."""
+
+    times: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class About:
     """Say what the events to come are about, a map of plain values: site, position."""
 
@@ -89,7 +100,7 @@ class Publish:
     document: dict[str, Any]
 
 
-Step = Arm | Energise | Ramp | End | Progress | Lift | MoveTo | Approach | Touch | About | Publish
+Step = Arm | Energise | Ramp | End | Progress | Lift | MoveTo | Approach | Touch | Interview | About | Publish
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,7 +111,8 @@ class Outcome:
     ``samples``: those taken during a :class:`Ramp`, newest last, at most the last 65536.
     ``event``: scalars of the setting event that the cut recorded.
     ``t_ns``: when contact was found, or the step was done. ``position_m``: where the stage's sensors say the axes are.
-    ``touching``: the tip is in contact.
+    ``touching``: the tip is in contact. ``latency_s``: of a cut or an end, from the decision to the verification.
+    ``figures``: what an :class:`Interview` found.
     """
 
     verdict: str | None = None
@@ -109,6 +121,8 @@ class Outcome:
     t_ns: int | None = None
     position_m: dict[str, float] | None = None
     touching: bool | None = None
+    latency_s: float | None = None
+    figures: dict[str, Any] | None = None
 
 
 class StepFailedError(TipguardError):

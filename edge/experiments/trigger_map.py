@@ -61,7 +61,7 @@ KINDS: Final = ("gb", "gi", "hl", "")
 """Grain boundary, grain interior, homogenising layer, not known."""
 MAX_POINTS: Final = 4096
 LEVEL_S: Final = 0.024
-"""A level and its reading at 57600 baud take 23 ms."""
+"""A level and its reading at 57600 baud take 23 ms, looks at the limits included."""
 CHECK_MAX_V: Final = 1.0
 POINT_S: Final = 12.0
 """Longest time of a point beside its sweep, for the plan's duration: moves, approach, three reads."""
@@ -160,7 +160,7 @@ class TriggerMapPlan:
         return self._sweeps[point.kind]
 
     def duration_s(self) -> float:
-        """See Plan; a level takes at least 23 ms at 57600 baud, with a look at the limits every 16."""
+        """See Plan; a level takes at least 23 ms at 57600 baud, looks at the limits included."""
         total_s = 10.0
         for point in self._points:
             sweep = self.sweep_of(point)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from edge.config import EventConfig, Limits
 from edge.guard.capture import Capture, SettingEvent
 from edge.guard.detector import Detector
-from edge.guard.phases import PhaseSpec, phase_spec, prot_a
+from edge.guard.phases import PhaseSpec, phase_spec, prot_a, read_on
 from edge.guard.states import Cause, State, StateMachine
 from edge.guard.thresholds import DetectorSettings
 from edge.guard.verdicts import PLANNED_IN_SEEK, Verdict
 from edge.samples import Phase, Sample
+
+_PLANNED_IN_SEEK: Final = tuple(PLANNED_IN_SEEK)
+"""A tuple compares its few members by identity; a set would ask the verdict for its hash, which is Python."""
 
 
 class Guard:
@@ -41,9 +44,12 @@ class Guard:
         """The present state."""
         return self.machine.state
 
-    def spec_for(self, phase: Phase, v_max_v: float) -> PhaseSpec:
-        """Return the row of the phase table for a plan whose largest \\|bias\\| is ``v_max_v`` (V)."""
-        return phase_spec(phase, v_max_v)
+    def spec_for(self, phase: Phase, v_max_v: float, range_a: float | None = None) -> PhaseSpec:
+        """Return the row of the phase table for a plan whose largest \\|bias\\| is ``v_max_v`` (V).
+
+        ``range_a``: for a high-resistance read on another range. Raises ValueError where there is no such setting.
+        """
+        return phase_spec(phase, v_max_v) if range_a is None else read_on(phase, v_max_v, range_a)
 
     def protection_a(self, spec: PhaseSpec) -> float:
         """Return the compliance of a phase, in A: never above ``limits.current_a`` nor the nominal range."""
@@ -87,7 +93,7 @@ class Guard:
 
     def planned(self, verdict: Verdict) -> bool:
         """Tell whether ``verdict`` ends what is energised as planned, rather than as protection."""
-        return self.phase is Phase.SEEK and verdict in PLANNED_IN_SEEK and self.state is State.ENERGISED
+        return self.phase is Phase.SEEK and verdict in _PLANNED_IN_SEEK and self.machine.state is State.ENERGISED
 
     def tripped(self, verdict: Verdict) -> None:
         """Mark the newest sample as the one that was judged; the event is built from here."""

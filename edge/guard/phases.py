@@ -10,7 +10,7 @@ to a third of the data sheet's speed adder and is replaced by the rig profile on
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.guard.verdicts import Verdict
 from edge.samples import Phase
@@ -138,6 +138,18 @@ def phase_spec(
     if spec is None:
         raise ValueError(f"phase {phase.name} has no tests: nothing is energised in it")
     return spec
+
+
+def read_on(phase: Phase, v_max_v: float, range_a: float) -> PhaseSpec:
+    """Return the row of a high-resistance read on another range, A: same speed, same tests.
+
+    Raises ValueError for another phase and for an unknown range.
+    """
+    spec = phase_spec(phase, v_max_v)
+    if not spec.saturation_is_result:
+        raise ValueError(f"phase {phase.name} has a fixed range; only HRS_READ takes another one")
+    offset_a(range_a, spec.nplc)  # refuses what is not in the tables
+    return replace(spec, range_a=range_a)
 
 
 def prot_a(spec: PhaseSpec, i_limit_a: float) -> float:

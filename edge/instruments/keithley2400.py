@@ -16,6 +16,14 @@ from edge.errors import InstrumentError, LimitReadbackError
 from edge.instruments.aftermath import Aftermath
 from edge.instruments.keithley2400_needs import CONSEQUENCES, NEEDED, UNKNOWN
 from edge.instruments.keithley2400_talk import Talk, header
+from edge.instruments.keithley2400_times import (
+    CHECK_REPLY_BYTES,
+    QUERY_PROCESSING_S,
+    READ_PROCESSING_S,
+    READ_REPLY_BYTES,
+    SOURCE_DELAY_S,
+    processing,
+)
 from edge.instruments.link import Link
 from edge.instruments.smu import CheckResult, Learning, Setup, SmuIdentity
 from edge.samples import Flag, Sample
@@ -26,38 +34,28 @@ from firmware_proto.keithley2400.status import OVERRANGE, OutputOff, StatusWord
 
 T = TypeVar("T")
 
-LEVEL_PROCESSING_S: Final = 0.010
-"""``:SOUR:VOLT``: at most 7 ms with autorange off, 10 ms with it on (specifications, Rev. L)."""
-READ_PROCESSING_S: Final = 0.004
-"""A single reading at 0.01 PLC, display and autozero off: 256 readings/s on the bus (specifications, Rev. L)."""
-SOURCE_DELAY_S: Final = 0.0005
-"""Between level and aperture, for the cable's charging current to pass; comes on top of the processing."""
 AUTO_DELAY_S: Final = 0.003
 """The longest automatic source delay, of a unit that refuses another one (manual 3-13)."""
 AUTORANGE_S: Final = 0.065
 """A reading on a unit whose autorange is not known to be off may take so much longer (specifications, Rev. L)."""
-QUERY_PROCESSING_S: Final = 0.007
 TRIED_LEVEL_V: Final = -0.01
 """Read back once with the output off: negative, and small enough for every range and every sample."""
 TRIALS: Final = 3
 """Readings at 0 V that must be written alike before another form than the 2400's is believed."""
 CLAMPED_FROM: Final = 0.99
 """Of the limit: from here on a current counts as clamped, whatever the status word says."""
-_READ_REPLY_BYTES: Final = 42
-_CHECK_REPLY_BYTES: Final = 34
 _OFF_PATTERNS: Final = {
     OutputOff.NORMAL: "NORMal",
     OutputOff.ZERO: "ZERO",
     OutputOff.HIGH_IMPEDANCE: "HIMPedance",
     OutputOff.GUARD: "GUARd",
 }
-_WATCHED: Final = ("SENS:CURR:PROT", "SENS:CURR:RANG", "OUTP:SMOD")
-_CHECKS: Final = {
-    _WATCHED: commands.CHECK,
-    ("SENS:CURR:PROT", "SENS:CURR:RANG"): b":SENS:CURR:PROT?;RANG?\n",
-    ("SENS:CURR:PROT", "OUTP:SMOD"): b":SENS:CURR:PROT?;:OUTP:SMOD?\n",
-    ("SENS:CURR:PROT",): b":SENS:CURR:PROT?\n",
+_WATCHED: Final = {
+    "SENS:CURR:PROT": commands.LIMIT_QUERY,
+    "SENS:CURR:RANG": commands.RANGE_QUERY,
+    "OUTP:SMOD": commands.OFF_MODE_QUERY,
 }
+"""Asked in turn while energised, as far as the unit knows them; the limit always."""
 _NEEDED_ANSWERS: Final = frozenset({"SENS:CURR:PROT", "SOUR:VOLT", "OUTP"})
 _EXPECTED_READING: Final = (
     "three numbers of constant length, level, current and status word, such as "
@@ -70,6 +68,7 @@ the 2 V and 20 V ranges (50 uV, 500 uV; specifications, Rev. L)."""
 _COMPLIANCE: Final = int(StatusWord.COMPLIANCE)
 _RANGE_COMPLIANCE: Final = int(StatusWord.RANGE_COMPLIANCE)
 _ANY_COMPLIANCE: Final = _COMPLIANCE | _RANGE_COMPLIANCE
+_new: Final = tuple.__new__
 _F_NONE: Final = 0
 _F_OVERFLOW: Final = int(Flag.OVERFLOW)
 _F_NOT_MEASURED: Final = int(Flag.NOT_MEASURED)
@@ -95,14 +94,13 @@ class Keithley2400:
         self._check_protection_a = math.nan
         self._check_range_a = math.nan
         self._byte_s = 10 / link.transport.baud if link.transport.baud else 0.0
+        self._processing = processing(config, self._byte_s)
         self._aperture_s = 0.0
         self._to_middle_ns = 0
         self._t_unc_ns = 0
         self._talk = Talk(link, commands.ABORT[config.smu.abort])
         self._refused: dict[bytes, str] = {}
         self._answers: dict[str, bytes] = {}
-        self._check_line = b""
-        self._chains = True
         self._proven = False
         self._autozero_stays = False
         self._delay_s = SOURCE_DELAY_S
@@ -110,10 +108,10 @@ class Keithley2400:
         self._clamp_a = math.inf
         self._level_tolerance_v = 0.0
         self._parse_reading: Callable[[bytes], replies.Reading] = replies.parse_reading
-        self._reading_bytes = _READ_REPLY_BYTES
+        self._reading_bytes = READ_REPLY_BYTES
         self._form: ReadingForm | None = None
         self._trials: list[ReadingForm] = []
-        self.check_message = commands.CHECK
+        self.check_messages: tuple[bytes, ...] = tuple(_WATCHED.values())
         self.notes: tuple[str, ...] = ()
         self.reply_extra_s = 0.0
         self.why_not = ""
@@ -136,6 +134,22 @@ class Keithley2400:
                 f"{self.link.transport.name}: the reply to {asked} is {error}. If it echoes commands, sends prompts or "
                 "words for numbers, switch that off at the instrument"
             ) from error
+
+    async def enable_by_line(self) -> None:
+        """See EnabledByLine."""
+        refused = await self._talk.tell((commands.LINE_ENABLES,))
+        line = b"" if refused else await self._talk.read_back(commands.LINE_ENABLES_QUERY, needed=True)
+        if line != b"1":
+            why = "; ".join(refused.values()) or f":OUTP:ENAB? is answered {line!r:.60}, expected 1"
+            raise LimitReadbackError(
+                f"{self.link.transport.name}: the output enable line was not switched on ({why}); nothing was "
+                "energised. [gpio] needs a unit that has one"
+            )
+
+    async def line_closed(self) -> bool:
+        """See EnabledByLine."""
+        line = await self._talk.ask(commands.LINE_QUERY)
+        return self._parse(replies.parse_bool, line, ":OUTP:ENAB:TRIP?")
 
     async def configure(self, setup: Setup) -> None:
         """See Smu."""
@@ -224,17 +238,14 @@ class Keithley2400:
 
     async def _prove(self, setup: Setup) -> None:
         """Once in a life, before anything is energised: a cut can be proven on this unit, and its limit be watched."""
-        parts = [name for name in _WATCHED if name in self._answers]
-        self.check_message = _CHECKS.get(tuple(parts), commands.CHECK)
-        self._check_line = b";".join(self._answers[name] for name in parts)
+        watched = [name for name in _WATCHED if name in self._answers]
+        self.check_messages = tuple(_WATCHED[name] for name in watched)
         if self._proven:
-            if len(parts) > 1 and not self._chains:
-                self._watch_limit_alone()
             return
         await self._look_once(setup)
         await self._try_level()
-        self._chains = True
-        tag = len(self._check_line) % 100 + 100
+        # Not always the same: an old answer is none.
+        tag = len(b";".join(self._answers[name] for name in watched)) % 100 + 100
         line = await self._talk.ask(commands.tagged_query(tag))
         try:
             proof = replies.parse_verification(line)
@@ -248,13 +259,10 @@ class Keithley2400:
                 f"'+0.000000E+00;{tag};0': no cut could be verified on this unit; nothing was energised. It cannot be "
                 "used with this controller"
             )
-        if len(parts) > 1 and await self._talk.ask(self.check_message) != self._check_line:
-            self._chains = False
-            self._watch_limit_alone()
-            await self._talk.resync()
-            if await self._talk.ask(self.check_message) != self._check_line:
+        for name in watched:
+            if await self._talk.ask(_WATCHED[name]) != self._answers[name]:
                 raise LimitReadbackError(
-                    f"{self.link.transport.name}: SENS:CURR:PROT? is not answered the same twice; nothing was energised"
+                    f"{self.link.transport.name}: {name}? is not answered the same twice; nothing was energised"
                 )
         self._proven = True
 
@@ -296,10 +304,6 @@ class Keithley2400:
             if query == b":SYST:AZER?\n":
                 self._autozero_stays = line is not None and not setup.autozero and not leniency.says_off(line)
 
-    def _watch_limit_alone(self) -> None:
-        self.check_message = _CHECKS[("SENS:CURR:PROT",)]
-        self._check_line = self._answers["SENS:CURR:PROT"]
-
     def _notes(self) -> tuple[str, ...]:
         """Say what this unit does not know, and what that means for a run."""
         notes = [
@@ -310,8 +314,6 @@ class Keithley2400:
         for query in sorted(self._talk.unanswered):
             name = query.rstrip(b"?\n").decode()
             notes.append(f"{name}? unanswered: {UNKNOWN.get(name, 'it is taken as set')}")
-        if len([name for name in _WATCHED if name in self._answers]) > 1 and not self._chains:
-            notes.append("queries in one message are not all answered: while energised only the limit is watched")
         if self._autozero_stays and b":SYST:AZER" not in self._refused:
             notes.append(":SYST:AZER OFF is ignored: readings take three apertures")
         if self.link.acknowledgements is not None:
@@ -331,7 +333,7 @@ class Keithley2400:
         """Set the way back from a reading's last byte to the middle of its aperture.
 
         Where in the unit's ~4 ms of processing the aperture lies is not documented, so the uncertainty covers all of
-        it; a commissioned rig profile will narrow this.
+        it: those of the specifications, or what a rig profile says that a reading usually takes here.
         """
         # What could not be switched off or set is taken as the instrument has it after *RST, where that takes longer.
         autozero = setup.autozero or self._autozero_stays or b":SYST:AZER" in self._refused
@@ -340,7 +342,11 @@ class Keithley2400:
         self._delay_s = AUTO_DELAY_S if b":SOUR:DEL" in self._refused else SOURCE_DELAY_S
         self._ranging_s = 0.0 if "SENS:CURR:RANG:AUTO" in self._answers else AUTORANGE_S
         self.reply_extra_s = self._talk.extra_s
-        inside_s = READ_PROCESSING_S + self._delay_s + self._aperture_s + self._ranging_s + self.reply_extra_s
+        usual_s = self._processing.usual_read_s
+        if self.reply_extra_s:
+            # A profile may hold it already.
+            usual_s = max(usual_s, READ_PROCESSING_S + self.reply_extra_s)
+        inside_s = usual_s + self._delay_s + self._aperture_s + self._ranging_s
         self._to_middle_ns = int((self._reading_bytes * self._byte_s + inside_s / 2) * 1e9)
         self._t_unc_ns = int((inside_s / 2 + self._byte_s) * 1e9)
 
@@ -375,41 +381,27 @@ class Keithley2400:
         elif current_a >= self._clamp_a or current_a <= -self._clamp_a:
             # The number says so, whatever the status word does.
             flags |= _F_COMPLIANCE
-        return Sample(
-            t_rx_ns - self._to_middle_ns,
-            self._t_unc_ns,
-            t_rx_ns,
-            bias_v,
-            current_a * self._sign,
-            flags,
-            phase,
+        # Without the frame that the named tuple's own __new__ takes: a surge waits for it.
+        return _new(
+            Sample,
+            (t_rx_ns - self._to_middle_ns, self._t_unc_ns, t_rx_ns, bias_v, current_a * self._sign, flags, phase),
         )
 
-    def judge_check(self, line: bytes) -> CheckResult:
-        """See Smu."""
-        if self._setup is not None and line == self._check_line:
+    def judge_check(self, line: bytes, asked: bytes) -> CheckResult:
+        """See Smu. Only the very answer that was read back is unchanged; the rest says which cut it is."""
+        name = next((name for name, query in _WATCHED.items() if query == asked), "")
+        if self._setup is not None and line == self._answers.get(name):
             return CheckResult.UNCHANGED
-        try:
-            reply = replies.parse_check(line)
-        except RemoteProtocolError:
-            return self._judge_other_check(line)
-        same = (
-            reply.protection_a == self._check_protection_a
-            and reply.range_a == self._check_range_a
-            and reply.output_off == self._output_off.value
-        )
-        return CheckResult.UNCHANGED if same else CheckResult.LIMIT_CHANGED
-
-    def _judge_other_check(self, line: bytes) -> CheckResult:
-        """Judge a reply that is not the 2400's own: other values in the same places, or nothing to go by."""
-        parts = line.split(b";")
-        if self._setup is None or len(parts) != self.check_message.count(b"?"):
-            return CheckResult.UNPARSABLE
-        try:
-            leniency.number(parts[0])
-        except RemoteProtocolError:
-            return CheckResult.UNPARSABLE
-        return CheckResult.LIMIT_CHANGED
+        if asked == commands.OFF_MODE_QUERY:
+            other = any(leniency.says(line, pattern) for pattern in _OFF_PATTERNS.values())
+        else:
+            in_force_a = self._check_protection_a if asked == commands.LIMIT_QUERY else self._check_range_a
+            try:
+                # The number in force, written otherwise than before, is a damaged reply.
+                other = leniency.number(line) != in_force_a or self._setup is None
+            except RemoteProtocolError:
+                other = False
+        return CheckResult.LIMIT_CHANGED if other else CheckResult.UNPARSABLE
 
     def learn(self, line: bytes) -> Learning:
         """See Smu: three readings in a row that are written alike, in a form of constant length."""
@@ -441,7 +433,6 @@ class Keithley2400:
             "talk": self._talk.memory(),
             "form": form,
             "proven": self._proven,
-            "chains": self._chains,
             "autozero_stays": self._autozero_stays,
         }
 
@@ -449,7 +440,6 @@ class Keithley2400:
         """See Smu."""
         self._talk.remember(memory["talk"])
         self._proven = bool(memory["proven"])
-        self._chains = bool(memory["chains"])
         self._autozero_stays = bool(memory["autozero_stays"])
         if memory["form"] is not None:
             self._believe(ReadingForm(**memory["form"]))
@@ -462,13 +452,15 @@ class Keithley2400:
 
     def exchange_s(self, message: bytes) -> float:
         """See Smu."""
-        if message == self.check_message:
-            return (len(message) + _CHECK_REPLY_BYTES) * self._byte_s + QUERY_PROCESSING_S + self.reply_extra_s
+        if message in self.check_messages:
+            return (len(message) + CHECK_REPLY_BYTES) * self._byte_s + self._processing.query_s + self.reply_extra_s
         if message == self.output_on_message:
             # After HIMP the relay settles ~15 ms on the next ON (manual 13-10).
             return (len(message) + 2) * self._byte_s + QUERY_PROCESSING_S + 0.020 + self.reply_extra_s
-        level_s = 0.0 if message == self.read_message else LEVEL_PROCESSING_S
-        reading_s = READ_PROCESSING_S + self._delay_s + self._aperture_s + self._ranging_s + self.reply_extra_s
+        # The emulated 2400 works on the level while the question behind it arrives. That a real one does is not
+        # documented, so it is not counted on: a deadline too early would end a run, and the envelope promise too much.
+        level_s = 0.0 if message == self.read_message else self._processing.level_s
+        reading_s = self._processing.read_s + self._delay_s + self._aperture_s + self._ranging_s + self.reply_extra_s
         return (len(message) + self._reading_bytes) * self._byte_s + level_s + reading_s
 
 

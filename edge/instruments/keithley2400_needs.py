@@ -33,7 +33,7 @@ CONSEQUENCES: Final[dict[bytes, str]] = {
     b":ARM:COUN": "it is taken to send one reading for one question",
     b":TRIG:COUN": "it is taken to send one reading for one question",
     b":DISP:ENAB": "the display costs time",
-    b":SYST:RWL": "its panel is not locked; limit, range and off state are still looked at every 16 readings",
+    b":SYST:RWL": "its panel is not locked; limit, range and off state are still looked at within 16 readings",
 }
 
 UNKNOWN: Final[dict[str, str]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edge.instruments.aftermath import Aftermath
 from edge.instruments.link import Link
@@ -51,6 +51,20 @@ class Learning(enum.Enum):
     KNOWN = "the form is known from now on"
 
 
+@runtime_checkable
+class EnabledByLine(Protocol):
+    """A unit with a line at its rear that has to be closed for its output to be on; what a driver may know beside."""
+
+    async def enable_by_line(self) -> None:
+        """Let the line act from now on, until the next ``configure``, and read that back; the output is off.
+
+        Raises LimitReadbackError where it does not take it, InstrumentError where it knows no such line.
+        """
+
+    async def line_closed(self) -> bool:
+        """Ask whether the line is closed; changes nothing. Output off. Raises ReplyTimeoutError or InstrumentError."""
+
+
 class Smu(Protocol):
     """One source-measure unit on a :class:`Link`."""
 
@@ -69,22 +83,24 @@ class Smu(Protocol):
         """
 
     def level_message(self, bias_v: float) -> bytes:
-        """Return the bytes that set ``bias_v`` (tip against Li/Li+) and ask for one reading."""
+        """Return the bytes, for one write, that set ``bias_v`` (tip against Li/Li+) and ask for one reading."""
 
     def programmed_v(self, bias_v: float) -> float:
         """Return the bias that :meth:`level_message` really sets: ``bias_v`` as far as the message can say it."""
 
     read_message: bytes
     output_on_message: bytes
-    check_message: bytes
+    check_messages: tuple[bytes, ...]
+    """Short questions about what only a hand at the panel changes, asked in turn while energised; known after
+    ``configure``. Each must come round within CHECK_WITHIN samples."""
     release_message: bytes
     """Gives the panel back when the controller ends; changes no output."""
 
     def sample(self, line: bytes, t_rx_ns: int, bias_v: float, phase: int) -> Sample:
         """Turn a reply line into a sample; never raises: what cannot be trusted is a flag."""
 
-    def judge_check(self, line: bytes) -> CheckResult:
-        """Judge the reply to ``check_message`` against the set-up in force."""
+    def judge_check(self, line: bytes, asked: bytes) -> CheckResult:
+        """Judge the reply to ``asked``, one of ``check_messages``, against the set-up in force."""
 
     async def aftermath(self) -> Aftermath:
         """Ask, with the output verified off, what happened while it was on; see :mod:`edge.instruments.aftermath`.

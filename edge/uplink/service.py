@@ -15,11 +15,13 @@ import structlog
 
 from edge import frames
 from edge.clock import Clock, LoopClock
+from edge.notify import Notifier
 from edge.uplink import documents
 from edge.uplink.assemble import Assembler, Built
 from edge.uplink.flight import FlightWriter
 from edge.uplink.keeper import Keeper
 from edge.uplink.mqtt import Connect, Connection, Publication, connect
+from edge.uplink.progress import Progress
 from edge.uplink.settings import UplinkSettings
 from edge.uplink.source import Source
 from edge.uplink.window import Window
@@ -49,12 +51,15 @@ async def run_uplink(
     clock: Clock | None = None,
     connector: Connect = connect,
     utc: Callable[[], frames.UtcMapping] = frames.utc_mapping,
+    notifier: Notifier | None = None,
 ) -> None:
     """Publish the ring until ``stop`` is set; then wait ``stop_flush_s`` for what is under way, and say goodbye.
 
-    Neither an absent ring nor an absent broker is an error: both are waited for, and said once.
+    Neither an absent ring nor an absent broker is an error: both are waited for, and said once. ``notifier``: the line
+    to the service manager, where there is one.
     """
-    await _Uplink(settings, stop, worker_status, clock or LoopClock(), connector, utc).run()
+    progress = Progress(notifier or Notifier(None))
+    await _Uplink(settings, stop, worker_status, clock or LoopClock(), connector, utc, progress).run()
 
 
 class _Uplink:
@@ -66,7 +71,9 @@ class _Uplink:
         clock: Clock,
         connector: Connect,
         utc: Callable[[], frames.UtcMapping],
+        progress: Progress,
     ) -> None:
+        self._progress = progress
         self._settings = settings
         self._stop = stop
         self._worker_status = worker_status
@@ -125,7 +132,10 @@ class _Uplink:
             group.create_task(self._keeper.run())
             try:
                 while not self._stop.is_set():
-                    await self._rest(busy=self._turn())
+                    busy = self._turn()
+                    self._tell()
+                    await self._rest(busy=busy)
+                self._progress.stopping()
                 await self._flush()
             finally:
                 self._keeper.end()
@@ -188,6 +198,21 @@ class _Uplink:
             self._detach()
             self._keeper.leave()
         return busy
+
+    def _tell(self) -> None:
+        """Let the service manager know how the last turn went."""
+        connected = self._connection is not None
+        ring = "no ring yet, is the controller running?"
+        if (used := self._source.used_fraction) is not None:
+            ring = f"ring {used:.0%} full"
+        where = f"{self._settings.host}:{self._settings.port}"
+        self._progress.turned(
+            self._clock.now_ns(),
+            drained=self._source.drained and self._window.room,
+            connected=connected,
+            mark=(self._source.cursor, self._window.counters.published),
+            status=f"{'connected to' if connected else 'waiting for the broker at'} {where}; {ring}",
+        )
 
     async def _rest(self, *, busy: bool) -> None:
         if busy:

@@ -18,7 +18,7 @@ from firmware_proto.keithley2400.status import OutputOff
 
 TERMINATOR: Final = b"\n"
 MAX_ENERGISED_BYTES: Final = 36
-"""Longest message, terminator included, that may be unsent while the output is on: 6.3 ms at 57600 baud."""
+"""Longest write, terminators included, that may be unsent while the output is on: 6.3 ms at 57600 baud."""
 ABORT: Final = {"ctrl-c": b"\x03", "ctrl-x": b"\x18"}
 
 READ: Final = b":READ?\n"
@@ -26,9 +26,17 @@ OUTPUT_ON: Final = b":OUTP ON;:OUTP?\n"
 """Switches on and asks, in one message, so that nothing else is sent before its reply was looked at."""
 OUTPUT_OFF: Final = b":OUTP OFF\n"
 ZERO: Final = b":SOUR:VOLT 0\n"
-CHECK: Final = b":SENS:CURR:PROT?;RANG?;:OUTP:SMOD?\n"
+LIMIT_QUERY: Final = b":SENS:CURR:PROT?\n"
+RANGE_QUERY: Final = b":SENS:CURR:RANG?\n"
+OFF_MODE_QUERY: Final = b":OUTP:SMOD?\n"
 IDENTIFY: Final = b"*IDN?\n"
 OUTPUT_QUERY: Final = b":OUTP?\n"
+LINE_ENABLES: Final = b":OUTP:ENAB ON\n"
+"""From here on the output enable line (pin 8 of the digital port) switches the output off when it is open; ``*RST``
+ends that (manual 13-6, 18-56)."""
+LINE_ENABLES_QUERY: Final = b":OUTP:ENAB?\n"
+LINE_QUERY: Final = b":OUTP:ENAB:TRIP?\n"
+"""1: the line is closed, the source can be turned on (manual 18-56)."""
 ERROR_QUERY: Final = b":SYST:ERR?\n"
 EVENT_STATUS: Final = b"*ESR?\n"
 """Standard event register; reading clears it."""
@@ -59,8 +67,12 @@ def level(bias_v: float) -> str:
 
 
 def level_and_read(bias_v: float) -> bytes:
-    """Return one ramp point: set the level, then take and send one reading. At most 27 bytes for +-10 V."""
-    return b":SOUR:VOLT " + level(bias_v).encode() + b";:READ?\n"
+    """Return one ramp point for one write: set the level, then take and send one reading. At most 27 bytes for +-10 V.
+
+    Two lines: the instrument works on the level while ``:READ?`` is still on the wire. A damaged level line is refused
+    by itself, and the reading behind it says the old level.
+    """
+    return b":SOUR:VOLT " + level(bias_v).encode() + b"\n:READ?\n"
 
 
 def set_level(bias_v: float) -> bytes:
@@ -148,10 +160,10 @@ def configure(
 
 
 READBACKS: Final = (
-    b":SENS:CURR:PROT?\n",
-    b":SENS:CURR:RANG?\n",
+    LIMIT_QUERY,
+    RANGE_QUERY,
     b":SENS:CURR:RANG:AUTO?\n",
-    b":OUTP:SMOD?\n",
+    OFF_MODE_QUERY,
     b":SOUR:FUNC?\n",
     b":SOUR:VOLT?\n",
     b":SOUR:VOLT:RANG?\n",

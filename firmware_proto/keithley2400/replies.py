@@ -16,14 +16,22 @@ from firmware_proto.keithley2400.status import NOT_A_NUMBER, OVERFLOW, StatusWor
 
 _NUMBER = rb"[+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?(?:[Ee][+-][0-9]{2})?"
 _NR3 = rb"[0-9]\.[0-9]{6}[Ee][+-][0-9]{2}"
-# Exactly as many digits as the instrument sends: a reading with one byte lost or doubled is none.
-_READING: Final = re.compile(rb"([+-]" + _NR3 + rb"),([+-]" + _NR3 + rb"),([+-]" + _NR3 + rb")").fullmatch
+# Exactly as many digits as the instrument sends: a reading with one byte lost or doubled is none. Every digit becomes
+# 0, every sign +, whatever else a reading does not hold a NUL: then a reading looks like this and nothing else does.
+# A third of the time of a regular expression, and a surge waits for it.
+_NUMBER_SHAPE: Final = b"+0.000000E+00"
+_READING_SHAPE: Final = b",".join([_NUMBER_SHAPE] * 3)
+_SHAPES: Final = bytes(
+    {**dict.fromkeys(b"0123456789", 0x30), **dict.fromkeys(b"+-", 0x2B), **dict.fromkeys(b"eE", 0x45)}.get(
+        byte, byte if byte in b".," else 0
+    )
+    for byte in range(256)
+)
 _FLOAT: Final = re.compile(_NUMBER).fullmatch
 # A look-alike's level may have other decimals, never another structure: one digit before the point and two of exponent
 # are what keeps junk in front from changing it, and its own lost digits from making it zero.
 _LEVEL = rb"[+-]?[0-9]\.[0-9]{3,12}[Ee][+-][0-9]{2}"
 _VERIFY: Final = re.compile(rb"(" + _LEVEL + rb");([0-9]{1,3});([01])\Z").search
-_CHECK: Final = re.compile(rb"(" + _NUMBER + rb");(" + _NUMBER + rb");([A-Z]{3,4})").fullmatch
 _ERROR: Final = re.compile(rb"([+-]?[0-9]{1,5}),\"([^\"]{0,200})\"").fullmatch
 
 _VERIFY_BYTES: Final = 64
@@ -35,6 +43,7 @@ MAX_LEVEL_V: Final = 210.0
 _FUNCTIONS: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE | StatusWord.I_SOURCE)
 _FUNCTIONS_WANTED: Final = int(StatusWord.I_MEASURE | StatusWord.V_SOURCE)
 _OVERFLOW_BIT: Final = int(StatusWord.OVERFLOW)
+_FUNCTIONS_AND_OVERFLOW: Final = _FUNCTIONS | _OVERFLOW_BIT
 STATUS_MAX: Final = float(1 << 24)
 
 
@@ -56,18 +65,31 @@ class Reading(NamedTuple):
     level_v: float
 
 
+_reading: Final = tuple.__new__
+"""Makes a named tuple without the frame that its own ``__new__`` takes."""
+
+
 def parse_reading(line: bytes) -> Reading:
     """Parse the reply to ``:READ?`` with elements ``VOLT,CURR,STAT``.
 
     Raises :class:`RemoteProtocolError` for anything but three complete numbers, a level or a current that the
     instrument cannot have sourced or measured, or a status word that does not say "source volts, measure amperes".
     """
-    match = _READING(line)
-    if match is None:
+    if line.translate(_SHAPES) != _READING_SHAPE:
         raise _bad("a VOLT,CURR,STAT reading", line)
-    word = float(match[3])
+    level_v, current_a, word = float(line[:13]), float(line[14:27]), float(line[28:])
     status = int(word) if word < STATUS_MAX else -1
-    return judged(line, float(match[1]), float(match[2]), status if status == word else -1)
+    if status != word:
+        status = -1
+    # The rule first: what is judged further is the exception, and the answer the same.
+    if (
+        status & _FUNCTIONS_AND_OVERFLOW == _FUNCTIONS_WANTED
+        and -MAX_CURRENT_A <= current_a <= MAX_CURRENT_A
+        and -MAX_LEVEL_V <= level_v <= MAX_LEVEL_V
+        and status > 0
+    ):
+        return _reading(Reading, (current_a, status, False, False, level_v))
+    return judged(line, level_v, current_a, status)
 
 
 def judged(line: bytes, level_v: float, current_a: float, status: int) -> Reading:
@@ -108,22 +130,6 @@ def parse_verification(line: bytes) -> Verification:
     if match is None:
         raise _bad("a verification reply (level;tag;output)", line)
     return Verification(int(match[2]), match[3] == b"1", float(match[1]))
-
-
-class CheckReply(NamedTuple):
-    """Reply to ``commands.CHECK``: protection and measure range in A (range as 105 % of nominal), output-off state."""
-
-    protection_a: float
-    range_a: float
-    output_off: str
-
-
-def parse_check(line: bytes) -> CheckReply:
-    """Parse the reply to the check query; raise :class:`RemoteProtocolError` for anything else."""
-    match = _CHECK(line)
-    if match is None:
-        raise _bad("a check reply (protection;range;output-off state)", line)
-    return CheckReply(float(match[1]), float(match[2]), match[3].decode())
 
 
 def parse_float(line: bytes) -> float:

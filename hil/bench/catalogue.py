@@ -10,7 +10,11 @@ from hil.bench.options import BenchOptions
 from hil.errors import BenchOptionError
 
 MODULES: Final[dict[str, str]] = {
+    "detector": "hil.bench.detector",
+    "dose": "hil.bench.dose",
     "observe": "hil.bench.observe",
+    "reaction": "hil.bench.reaction",
+    "wire": "hil.bench.wire",
 }
 """Loaded when asked for: some need compilers or programs that others do not."""
 

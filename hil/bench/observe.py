@@ -162,7 +162,7 @@ class _SystemClock:
 
 
 def _exchange(transport: Transport, clock: Clock) -> Callable[[], None]:
-    message = b":SOUR:VOLT -0.1234;:READ?\n"
+    message = b":SOUR:VOLT -0.1234\n:READ?\n"
 
     def exchange() -> None:
         transport.read()

@@ -109,6 +109,6 @@ def argument_part(seed: int) -> Part:
         "argument",
         RigSpec(rig=ARGUMENT_RIG, seed=seed, series_ohm=ARGUMENT_OHM, site="gb", twin="full"),
         "iv",
-        # A level and its reading take 23 ms at 57600 baud, a look at the limits every 16 readings included 24.
+        # A level and its reading take 22 ms at 57600 baud, looks at the limits included 23.
         {"to_v": ARGUMENT_TO_V, "step_v": ARGUMENT_RATE_V_S * 0.024, "dwell_s": 0.020, "back_scan": False},
     )

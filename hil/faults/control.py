@@ -6,16 +6,14 @@ Question ``{"inject": [names]}`` or ``{"list": true}``; answer ``{"ok": true, ..
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import socket
-import stat
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from hil.datagram import bind
 from hil.errors import BenchOptionError
 from hil.faults.injector import Injector
 
@@ -30,18 +28,7 @@ class Control:
         """Begin to listen; raises BenchOptionError if the path cannot be had. A dead socket there is replaced."""
         self._path = path
         self._injector = injector
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            _clear(path)
-            mask = os.umask(0o177)
-            try:
-                self._socket.bind(str(path))
-            finally:
-                os.umask(mask)
-        except OSError as error:
-            self._socket.close()
-            why = "is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-            raise BenchOptionError(f"--control {path}: {why}; name a new path in a writable directory") from error
+        self._socket = bind(path, "--control")
 
     def __enter__(self) -> Self:
         """Return the open socket."""
@@ -115,14 +102,3 @@ def ask(path: Path, question: dict[str, Any], timeout_s: float = 5.0) -> dict[st
     if not isinstance(answer, dict):
         raise BenchOptionError(f"--control {path}: an answer that is none: {answer!r}")
     return answer
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that nobody listens to."""
-    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

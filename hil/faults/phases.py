@@ -32,10 +32,12 @@ _ROWS: Final = (
     _Row("seek", lambda _settings, level: level < 0),
 )
 # "setup" is the first of these that arrives with the output off; "cutting" the first of those while there is a bias,
-# or the output going off without a message.
+# or the output going off without a message. A ramp of the controller's own passes 0 V, too, as a line of its own, and
+# is no cut: it writes every level with four decimals, ``SOUR:VOLT 0.0000``, and its cuts, as most scripts, without. A
+# script that ends its bias with exactly those four decimals is taken for a ramp until its output goes off.
 _SETUP: Final = re.compile(r"(\*RST|SOUR|SENS|ROUT|FORM|TRIG|ARM)[^?]*", re.IGNORECASE)
 _CUT: Final = re.compile(
-    r"(SOUR(CE)?:(VOLT|CURR)(AGE|ENT)?(:LEV(EL)?)?(:IMM(EDIATE)?)?(:AMPL(ITUDE)?)? +[+-]?0+(\.0*)?"
+    r"(SOUR(CE)?:(VOLT|CURR)(AGE|ENT)?(:LEV(EL)?)?(:IMM(EDIATE)?)?(:AMPL(ITUDE)?)? +(?!0\.0000$)[+-]?0+(\.0*)?"
     r"|OUTP(UT)?(:STAT(E)?)? +(OFF|0))",
     re.IGNORECASE,
 )

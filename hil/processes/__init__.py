@@ -1,5 +1,6 @@
 """A whole rig as processes in a folder of its own: what the demo, the kill rounds and the scenarios work on.
 
+``forms`` a rig as ``tipguard serve``, ``supervised`` one as in production; ``cable`` a cable to pull.
 ``child`` one process, ``waiting`` how to wait and to be interrupted, ``spec`` and ``stage_spec`` what a rig is,
 ``controlled`` a controller over any configuration, ``rig`` one with emulated instruments, ``ending`` the proof that its
 output is off. What is started here is ended here, by process id.

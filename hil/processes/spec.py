@@ -12,6 +12,7 @@ from typing import Final
 from edge.config import template
 from hil.broker import Broker
 from hil.errors import BenchFaultError, BenchOptionError
+from hil.output_enable import REARM
 from hil.processes.stage_spec import StageSpec
 
 SERIAL_NUMBER: Final = "1304207"
@@ -46,6 +47,12 @@ class RigSpec:
     config_text: Callable[[str], str] = _as_it_is
     pin_to: int | None = None
     pin_smu_to: int | None = None
+    oe: bool = False
+    """A heartbeat from the controller into a monostable at the emulated 2400's output enable line, both sides wired."""
+    oe_clear: bool = True
+    """The monostable's clear is wired, too."""
+    oe_rearm: str = "remote"
+    """As for ``tipguard hil smu``, and ``gpio.rearm`` alike: key or remote."""
     smu_words: tuple[str, ...] = ()
     """More words for the emulator's command line, such as ("--faults", "plan.toml")."""
 
@@ -61,6 +68,8 @@ def config_of(spec: RigSpec, link: Path, broker: Broker | None) -> str:
     A stage's port is at :func:`stage_link_of`.
     """
     text = template(path="PORT", serial_number=SERIAL_NUMBER, series_ohm=spec.series_ohm)
+    if spec.oe:
+        text += _gpio_table(spec, oe_socket_of(link))
     edits = {
         'path = "PORT"': f"path = {json.dumps(str(link))}",
         'id = "bench-1"': f"id = {json.dumps(spec.rig)}",
@@ -84,6 +93,18 @@ def stage_link_of(link: Path) -> Path:
     return link.with_name("stage")
 
 
+def oe_socket_of(link: Path) -> Path:
+    """Return where the socket of the heartbeat is, beside the 2400's port."""
+    return link.with_name("oe")
+
+
+def _gpio_table(spec: RigSpec, path: Path) -> str:
+    clear = "clear_line = 27\n" if spec.oe_clear else ""
+    return (
+        f"\n[gpio]\nchip = {json.dumps(str(path))}\nheartbeat_line = 17\n{clear}rearm = {json.dumps(spec.oe_rearm)}\n"
+    )
+
+
 def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
     """Return how the emulator is started: the 2400's, or with a stage that of both."""
     begin = [*pinned(spec.pin_smu_to), *PYTHON, "-m", "hil"]
@@ -96,6 +117,8 @@ def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
             transients=spec.transients,
             seed=spec.seed,
             truth=truth,
+            oe=oe_socket_of(link) if spec.oe else None,
+            oe_rearm=spec.oe_rearm if spec.oe else REARM,
         )
         return [*begin, "rig", *options.words(), *spec.smu_words]
     values = {
@@ -108,6 +131,8 @@ def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
         "--truth": truth,
         "--serial-number": SERIAL_NUMBER,
         "--twin": spec.twin,
+        "--oe": oe_socket_of(link) if spec.oe else None,
+        "--oe-rearm": spec.oe_rearm if spec.oe else None,
     }
     words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
     return [*begin, "smu", *words, *(["--transients"] if spec.transients else []), *spec.smu_words]

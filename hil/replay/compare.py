@@ -18,7 +18,7 @@ WALL_CLOCK: Final = frozenset({"utc_ns"})
 """Of a document: read from the wall clock, which no tape holds."""
 BESIDE: Final = WALL_CLOCK | {
     *("t_ns", "decided_ns", "written_ns", "verified_ns", "onset_ns", "landed_ns", "began_ns"),
-    *("parameters", "text", "reason", "smu_notes", "rig", "limits", "latency", "says"),
+    *("parameters", "text", "reason", "smu_notes", "rig", "limits", "latency", "says", "actuators"),
 }
 """Of a document, where only what matters is compared."""
 CHATTER: Final = frozenset({"progress"})

@@ -22,10 +22,22 @@ class OhmicLoad(SourcedLoad):
 
     def __init__(self, r_ohm: float, series_ohm: float = 0.0, *, truth: TruthRecord | None = None) -> None:
         """Raise BenchOptionError for resistances out of range."""
-        if not 1e-3 <= r_ohm <= 1e15:
-            raise BenchOptionError(f"ohmic:{r_ohm}: want a resistance in ohm from 1e-3 to 1e15")
+        _check(r_ohm)
         super().__init__(series_ohm=series_ohm, truth=truth, dose_from_start=True)
         self.r_ohm = r_ohm
 
+    def replace(self, r_ohm: float) -> None:
+        """Put another resistor there, from where the sample has lived to; raise BenchOptionError if out of range."""
+        _check(r_ohm)
+        t_ns = self._t_ns
+        self._close_segment(t_ns)
+        self.r_ohm = r_ohm
+        self._open_segment(t_ns)
+
     def _operate(self, v_set: float, i_limit_a: float) -> OperatingPoint:
         return ohmic_point(v_set, i_limit_a, self._beside(self.r_ohm), self.series_ohm)
+
+
+def _check(r_ohm: float) -> None:
+    if not 1e-3 <= r_ohm <= 1e15:
+        raise BenchOptionError(f"ohmic:{r_ohm}: want a resistance in ohm from 1e-3 to 1e15")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, ContactConfig, Limits, Scan, StageConfig, StagePort, load, template
+from edge.config import Config, ContactConfig, GpioConfig, Limits, Scan, StageConfig, StagePort, load, template
 from edge.errors import ConfigError, LocalError
 
 TEXT = template(path="/dev/serial/by-id/usb-1", serial_number="1304207", series_ohm=10_000.0)
@@ -94,7 +94,7 @@ def test_nesting_without_end_is_no_toml(wrong: Edit) -> None:
             "[event]",
             "[evnt]",
             "evnt",
-            ("contact, event, limits, ports, recorder, rig, runtime, scan, smu, stage, uplink, wiring",),
+            ("contact, event, gpio, limits, ports, recorder, rig, runtime, scan, smu, stage, uplink, wiring",),
         ),
         ("[ports.smu]", "[ports.stages]\nx = 1\n[ports.smu]", "ports.stages", ("expected one of: smu, stage",)),
         ("[ports.smu]", "[ports.stage]\nx = 1\n[ports.smu]", "ports.stage.x", ("expected one of: baud, path",)),
@@ -273,7 +273,12 @@ def test_nothing_changes_a_configuration_afterwards(file: Path) -> None:
 
 def test_what_the_template_writes_is_what_the_defaults_are(file: Path) -> None:
     written = load(file)
-    assert written.rig.model_dump() == {"id": "bench-1", "kind": "tip", "series_resistor_ohm": 10_000.0}
+    assert written.rig.model_dump() == {
+        "id": "bench-1",
+        "kind": "tip",
+        "series_resistor_ohm": 10_000.0,
+        "profile_file": "rig-profile.json",
+    }
     assert written.ports.smu.path == "/dev/serial/by-id/usb-1"
     assert written.smu.serial_number == "1304207"
     bare = Config.model_validate(
@@ -288,7 +293,10 @@ def test_what_the_template_writes_is_what_the_defaults_are(file: Path) -> None:
 
 def test_the_template_shows_every_key_but_the_ring_size() -> None:
     for name, field in Config.model_fields.items():
-        model = field.annotation
+        if name == "profile":
+            # In a file of its own.
+            continue
+        model = GpioConfig if name == "gpio" else field.annotation
         assert isinstance(model, type)
         assert issubclass(model, pydantic.BaseModel)
         assert f"[{name}" in TEXT
@@ -297,6 +305,42 @@ def test_the_template_shows_every_key_but_the_ring_size() -> None:
                 assert f"[ports.{key}]" in TEXT, key
             elif (name, key) != ("runtime", "ring_bytes"):
                 assert f"{key} = " in TEXT, (name, key)
+
+
+def test_the_template_s_gpio_is_what_the_program_takes_for_granted(file: Path) -> None:
+    lines = TEXT.splitlines()
+    begin, end = (lines.index(next(line for line in lines if mark in line)) for mark in ("[gpio]", "[event]"))
+    bare = [line.removeprefix("# ") for line in lines[begin:end]]
+    file.write_text("\n".join([*lines[:begin], *bare, *lines[end:]]), encoding="utf-8")
+    gpio = load(file).gpio
+    assert gpio is not None
+    assert gpio == GpioConfig(chip=gpio.chip, heartbeat_line=gpio.heartbeat_line, clear_line=gpio.clear_line)
+    assert load_text(file, TEXT).gpio is None, "no heartbeat unless it is said"
+
+
+def load_text(file: Path, text: str) -> Config:
+    file.write_text(text, encoding="utf-8")
+    return load(file)
+
+
+@pytest.mark.parametrize(
+    ("gpio", "key", "told"),
+    [
+        ("heartbeat_line = 1", "gpio.chip", "is missing"),
+        ('chip = "c"', "gpio.heartbeat_line", "is missing"),
+        ('chip = "c"\nheartbeat_line = 1\nclear_line = 1', "gpio", "heartbeat_line and clear_line are both 1"),
+        ('chip = "c"\nheartbeat_line = 1\nbeat_s = 0.03', "gpio", "monostable_s 0.04 is less than 2 times beat_s 0.03"),
+        ('chip = "c"\nheartbeat_line = 1\nrearm = "never"', "gpio.rearm", "'key' or 'remote'"),
+        ('chip = "c"\nheartbeat_line = -1', "gpio.heartbeat_line", "greater than or equal to 0"),
+        ('chip = "c"\nheartbeat = 1', "gpio.heartbeat", "unknown key 'heartbeat'; expected one of: beat_s, chip"),
+    ],
+)
+def test_a_heartbeat_that_cannot_be_is_named(file: Path, gpio: str, key: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(file, f"{TEXT}\n[gpio]\n{gpio}\n")
+    assert caught.value.key == key
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_template_s_stage_is_what_the_program_takes_for_granted(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.frames import UtcMapping, decode_frame
+from edge.notify import Notifier
 from edge.ring import Kind, RingReader, RingWriter
 from edge.samples import Phase, Sample
 from edge.uplink import UplinkSettings, run_uplink
@@ -55,8 +56,7 @@ class FakeBroker:
         if not self.up:
             raise BrokerLostError("no answer", host=settings.host, port=settings.port)
         self.will = will
-        self.under_way = set()
-        self._tried = set()
+        self.under_way, self._tried = set(), set()
         self._lost = asyncio.get_running_loop().create_future()
         yield self
         self._lost = None
@@ -112,7 +112,7 @@ class Scene:
         self.frames = 0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, **changes: Any) -> None:  # noqa: ANN401 - any setting
+    def start(self, notifier: Notifier | None = None, **changes: Any) -> None:  # noqa: ANN401 - any setting
         self._task = asyncio.ensure_future(
             run_uplink(
                 UplinkSettings("rig-1", self.path, **changes),
@@ -121,6 +121,7 @@ class Scene:
                 clock=self.clock,
                 connector=self.broker.connect,
                 utc=lambda: UTC,
+                notifier=notifier,
             )
         )
 

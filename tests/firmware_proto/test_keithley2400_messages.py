@@ -158,20 +158,23 @@ def test_what_is_no_delay_is_refused(delay_s: float) -> None:
 # ------------------------------------------------------------------------------------- what an energised line may hold
 
 
+CHECKS = (commands.LIMIT_QUERY, commands.RANGE_QUERY, commands.OFF_MODE_QUERY)
+
+
 @given(st.floats(-10, 10))
 @example(-10.0)
 def test_a_ramp_point_is_short_enough_for_an_energised_line(bias_v: float) -> None:
     assert len(commands.level_and_read(bias_v)) <= commands.MAX_ENERGISED_BYTES == 36
 
 
-@pytest.mark.parametrize("message", [commands.READ, commands.CHECK, commands.OUTPUT_ON])
+@pytest.mark.parametrize("message", [commands.READ, *CHECKS, commands.OUTPUT_ON])
 def test_every_other_energised_message_is_short_enough_too(message: bytes) -> None:
     assert message.endswith(b"\n")
     assert len(message) <= commands.MAX_ENERGISED_BYTES
 
 
-def test_a_ramp_point_is_one_message() -> None:
-    assert commands.level_and_read(-10.0) == b":SOUR:VOLT -10.0000;:READ?\n"
+def test_a_ramp_point_is_two_lines() -> None:
+    assert commands.level_and_read(-10.0) == b":SOUR:VOLT -10.0000\n:READ?\n"
 
 
 def test_each_line_of_a_cut_stands_alone() -> None:
@@ -194,7 +197,7 @@ def test_a_tag_that_the_register_cannot_hold_is_refused(tag: int) -> None:
 
 
 def test_nothing_here_switches_on_or_acquires_more_than_it_says() -> None:
-    every = [*a_set_up(), *commands.READBACKS, commands.READ, commands.CHECK, commands.IDENTIFY, commands.ERROR_QUERY]
+    every = [*a_set_up(), *commands.READBACKS, commands.READ, *CHECKS, commands.IDENTIFY, commands.ERROR_QUERY]
     every.append(commands.RELEASE_PANEL)
     for message in every:
         assert not re.search(rb"MEAS|CONF|INIT|OUTP ON|AUTO ON|SWE|LIST", message), message

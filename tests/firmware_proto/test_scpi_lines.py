@@ -108,3 +108,18 @@ def test_never_holds_more_than_the_cap(data: list[bytes], cap: int) -> None:
         lines = splitter.feed(chunk)
         assert splitter.pending <= cap
         assert all(0 < len(line) <= cap for line in lines if isinstance(line, bytes))
+
+
+@given(data=STREAM, cuts=st.lists(st.integers(0, 60), max_size=8))
+def test_the_short_way_and_the_long_one_give_what_a_plain_split_does(data: bytes, cuts: list[int]) -> None:
+    # Whole replies, halves and ends of them take another way through the splitter than several lines at once.
+    plain = [line for line in re.split(rb"[\r\n]", data.replace(b"\0", b""))[:-1] if line]
+    assert fed(data, cuts) == plain
+
+
+@pytest.mark.parametrize("length", [7, 8, 9])
+@pytest.mark.parametrize("first", [0, 3, 8])
+def test_the_cap_is_the_same_on_the_short_way(length: int, first: int) -> None:
+    line = b"x" * length
+    found = fed(line + b"\r" + b"next\r", [first, length + 1], max_line=8)
+    assert found == ([line] if length <= 8 else [Overlong(line[:8])]) + [b"next"]

@@ -383,7 +383,8 @@ def test_phases_are_told_from_the_settings_alone() -> None:
     assert watch.step() == ["lrs_read"]
     settings.curr_sense.range = 1e-6
     assert watch.step() == ["hrs_read"]
-    assert watch.message("SOUR:VOLT 0.0000;:READ?") == []
+    assert watch.message("SOUR:VOLT 0.0000") == []
+    assert watch.message("READ?") == []
     assert watch.message("SOUR:VOLT 0") == ["cutting"]
     assert watch.message("OUTP OFF") == []
     assert watch.step() == []

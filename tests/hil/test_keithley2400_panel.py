@@ -352,8 +352,10 @@ def test_other_terminals_switch_the_output_off() -> None:
     assert not desk.unit.output_on
 
 
-def test_output_enable_off_and_on_again_forgets_the_latch() -> None:
-    interlock = Interlock(enabled=True, closed=True, latched=True)
+@pytest.mark.parametrize(("rearm", "refusal"), [(Rearm.KEY, 802), (Rearm.REMOTE, None)])
+def test_output_enable_off_and_on_again_stands_in_for_no_key(rearm: Rearm, refusal: int | None) -> None:
+    interlock = Interlock(rearm, enabled=True, closed=True, latched=True)
     interlock.enable(on=False)
+    assert interlock.refusal is None, "the line has no effect now"
     interlock.enable(on=True)
-    assert interlock.refusal is None
+    assert interlock.refusal == refusal

@@ -26,6 +26,7 @@ from hil.map_bench import MapBench, on_map_bench
 from hil.replay import Replayed, replay
 from hil.replay.compare import first_difference
 from hil.replay.world import World
+from hil.rig import config_for
 from hil.twin.ohmic import OhmicLoad
 from hil.twin.site import SwitchingSite
 from hil.virtual_bench import MS, VirtualBench, on_bench
@@ -155,6 +156,35 @@ def test_a_trip_by_a_broken_reading_and_its_rearm_replay() -> None:
     assert (cut["verdict"], cut["planned"]) == (Verdict.UNPARSABLE.value, False)
     assert [event["kind"] for event in replayed.documents(Kind.EVENT)][-1] == "rearm"
     assert replayed.state == "SAFE"
+
+
+def test_a_cut_by_the_output_enable_line_and_the_key_after_it_replay() -> None:
+    # The beats themselves are on no tape; what the instrument says of the line is.
+    async def work(bench: VirtualBench) -> None:
+        bench.start()
+        await bench.until_live()
+        assert bench.rig.worker.runner.stop(by="somebody")
+        await bench.ended()
+        bench.engine.rearm(by="somebody")
+        await bench.clock.sleep_until(bench.clock.now_ns() + 3 * SECOND)
+        bench.rig.device.press_output_key(bench.clock.now_ns())
+        await bench.clock.sleep_until(bench.clock.now_ns() + 12 * SECOND)
+        bench.start()
+        assert (await bench.ended())["status"] == "completed"
+
+    gpio = {"chip": "memory", "heartbeat_line": 17, "clear_line": 27, "rearm": "key"}
+    stretch = recorded(
+        work, load=lambda truth: OhmicLoad(1e6, 1000.0, truth=truth), config=config_for(series_ohm=1000.0, gpio=gpio)
+    )
+    with_its_cut = is_same(cut_out(stretch, run_uids(stretch)[0]))
+    [cut] = with_its_cut.cuts
+    assert [one["name"] for one in cut["actuators"]] == ["gpio", "serial"]
+    assert is_same(stretch).state == "SAFE"
+    # From a checkpoint the line is taken as proven, as it was.
+    again = cut_out(stretch, run_uids(stretch)[1])
+    assert again.start["from"] == "checkpoint"
+    assert again.start["state"]["engine"]["enable"]["proven"] is True
+    assert len(is_same(again).samples) > 50
 
 
 def test_a_person_s_stop_replays() -> None:

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 import tty
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from edge.controller.mirror import DIRTY, Latch, Mirror
 from hil.processes import BenchRig, RigSpec, wait_for
+from hil.processes.cable import Cable
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
 OHMIC = RigSpec(load="ohmic:1e6")
@@ -129,42 +129,6 @@ def test_a_python_file_in_the_folder_does_not_shadow_the_library(tmp_path: Path)
         assert done.returncode in (0, 1)
     finally:
         rig.close()
-
-
-class Cable:
-    """A pseudo-terminal at ``link`` joined to the instrument's; pulling it out leaves the instrument as it is."""
-
-    def __init__(self, link: Path, instrument: str) -> None:
-        self._link = link
-        self._instrument = instrument
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-
-    def plug(self) -> None:
-        controller, device = pty.openpty()
-        tty.setraw(device)
-        inner = os.open(self._instrument, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-        fresh = self._link.with_suffix(".new")
-        fresh.symlink_to(os.ttyname(device))
-        fresh.replace(self._link)
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._pump, args=(controller, device, inner))
-        self._thread.start()
-
-    def _pump(self, controller: int, device: int, inner: int) -> None:
-        while not self._stop.is_set():
-            for fd in select.select([controller, inner], [], [], 0.01)[0]:
-                with contextlib.suppress(OSError):
-                    data = os.read(fd, 4096)
-                    os.write(inner if fd == controller else controller, data)
-        for fd in (controller, device, inner):
-            os.close(fd)
-
-    def pull(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._link.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -197,6 +197,11 @@ class Keithley2400(FrontPanel):
     # What a test may look at, and a fault plan touch
 
     @property
+    def time_ns(self) -> int | None:
+        """How far it has lived, in ns; None before it is powered on."""
+        return self._t_ns
+
+    @property
     def output_on(self) -> bool:
         """Whether the output is on."""
         return self._unit.output.on

@@ -23,7 +23,7 @@ class Rearm(enum.Enum):
     """What switches the output on again after the line has switched it off and is low again."""
 
     KEY = "key"
-    """The OUTPUT key only, as the manual says."""
+    """The OUTPUT key only, as the manual says; a ``*RST``, which turns output enable off, does not replace it."""
     REMOTE = "remote"
     """``:OUTP ON`` too."""
 
@@ -54,7 +54,7 @@ class Interlock:
     def enable(self, *, on: bool) -> None:
         """Turn output enable on or off; off, the line has no effect any more (18-56)."""
         self.enabled = on
-        if not on:
+        if not on and self.rearm is Rearm.REMOTE:
             self.latched = False
 
     def set_line(self, *, closed: bool) -> None:

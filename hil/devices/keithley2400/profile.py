@@ -12,7 +12,7 @@
 ``abort_swallow_s``   how long bytes behind an abort are lost, 0 to 0.02 s
 ``timing_s``          times in s under the names of :class:`hil.devices.keithley2400.timing.Timing`
 ``current``           a list of ``{"range_a", "nplc", "offset_a", "sigma_a"}``: nominal range in A, integration time in
-                      line cycles, mean and standard deviation of a reading at 0 A, in A
+                      line cycles, mean and standard deviation of a reading at 0 A, in A; ``n`` is not looked at
 ====================  ==========================================================================================
 
 Every key may be absent but ``v``: what was not measured keeps its default. The other keys of a profile
@@ -37,7 +37,18 @@ from hil.errors import BenchOptionError
 VERSION: Final = 1
 TERMINATORS: Final = {"CR": b"\r", "LF": b"\n", "CRLF": b"\r\n", "LFCR": b"\n\r"}
 """What the 2400 can end its replies with (User's Manual 14-13 to 14-17)."""
-NOT_READ: Final = frozenset({"sign", "series_ohm", "sample_period_s", "cut_latency_s", "measured_utc", "tipguard"})
+NOT_READ: Final = frozenset(
+    {
+        "baud",
+        "sign",
+        "series_ohm",
+        "sample_period_s",
+        "check_period_s",
+        "cut_latency_s",
+        "measured_utc",
+        "tipguard",
+    }
+)
 """Keys of a rig profile that say nothing about the instrument."""
 MAX_SWALLOW_S: Final = 0.020
 _FIRMWARE_CHARS: Final = 64
@@ -215,7 +226,8 @@ def _current(value: object, name: str) -> tuple[ConverterError, ...]:
     for index, entry in enumerate(value):
         at = f"current[{index}]"
         fields = _object(entry, name, at)
-        if set(fields) != set(_CURRENT):
+        # How many readings it was taken from is for people.
+        if set(fields) - {"n"} != set(_CURRENT):
             raise _bad(name, at, sorted(fields), f"the keys {', '.join(_CURRENT)}")
         read = {key: number(name, f"{at}.{key}", fields[key]) for key, number in _CURRENT.items()}
         nominal = next((known for known in CURRENT_RANGES_A if math.isclose(known, read["range_a"])), None)

@@ -295,3 +295,11 @@ def test_progress_of_a_plan_that_counts_never_falls() -> None:
     run = {"plan": "memristor", "status": "running", "parameters": {"cycles": 4}}
     said = [progress.update(a_status(run=a_run(**run, progress=done))) for done in (0.0, 0.5, 0.25, 1.0)]
     assert said == [0.0, 0.5, 0.5, 1.0]
+
+
+def test_a_latch_beside_another_instrument_is_no_proof() -> None:
+    status = {"state": "TRIPPED", "verdict": "LINK_LOST", "stranger": None, "run": None}
+    assert words.verified_off(status)
+    # The one TRIPPED that nothing was verified for: the rig's own instrument is where nobody can ask it.
+    assert not words.verified_off({**status, "stranger": "999"})
+    assert "NOT verified off" in stop_in_words(False, {**status, "stranger": "999"})

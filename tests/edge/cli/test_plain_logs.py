@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
+from typing import TextIO, cast
+
+import pytest
 import structlog
 
-from edge.logs import MAX_VALUE, PlainRenderer, value_in_words
+from edge.logs import MAX_VALUE, Forgiving, PlainRenderer, value_in_words
 
 
 def line(*, colours: bool = False, **event: object) -> str:
@@ -45,3 +50,25 @@ def test_a_traceback_stands_below() -> None:
     assert (
         line(level="error", event="broke", exception="Traceback\n  here") == "16:30:01 error: broke\nTraceback\n  here"
     )
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    logger = structlog.PrintLoggerFactory(cast("TextIO", Forgiving(_FullDisk())))()
+    logger.msg("nobody reads this")
+    # The removal test: without the wrapper whoever logs gets the disk's error.
+    with pytest.raises(OSError, match="No space left"):
+        structlog.PrintLoggerFactory(_FullDisk())().msg("nobody reads this")
+
+
+def test_what_can_be_written_is() -> None:
+    stream = io.StringIO()
+    structlog.PrintLoggerFactory(cast("TextIO", Forgiving(stream)))().msg("said")
+    assert stream.getvalue() == "said\n"

@@ -56,13 +56,14 @@ def test_a_power_cycle_is_cut_as_stale_and_told_as_a_reset(tmp_path: Path) -> No
     on_bench(tmp_path, test)
 
 
-def test_a_message_the_instrument_did_not_understand_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("line", "verdict"), [(b":SOUR:VOLT", "UNPARSABLE"), (b":READ?", "STALE")])
+def test_a_message_the_instrument_did_not_understand_is_told(tmp_path: Path, line: bytes, verdict: str) -> None:
     async def test(bench: VirtualBench) -> None:
         bench.start()
         await bench.until_live()
-        bench.rig.line.tamper(lambda n, data: b"?" + data if n == 0 else data)
+        bench.rig.line.tamper(lambda n, data: data.replace(line, b"?" + line) if n <= 1 else data)
         run = await bench.ended()
-        assert run["reason"] == "STALE"
+        assert run["reason"] == verdict
         told = next(event for event in bench.events() if event["kind"] == "diagnosis")
         assert "Undefined header" in told["says"] or "Invalid character" in told["says"] or "Syntax" in told["says"]
 

@@ -172,7 +172,7 @@ def cases(log: list[bytes]) -> list[tuple[int, int, bytes]]:
         (index, offset, log[index]) for index in sorted(shapes(log).values()) for offset in range(len(log[index]) + 1)
     ]
     # Every offset of what can be in flight while energised; every third of the set-up in the quick suite.
-    energised = (b":SOUR:VOLT ", b":READ?", b":OUTP ON", b":SENS:CURR:PROT?;", b"\n")
+    energised = (b":SOUR:VOLT ", b":READ?", b":OUTP ON", b":SENS:CURR:", b":OUTP:SMOD?", b"\n")
     return [case for case in found if LONG or case[2].startswith(energised) or case[1] % 3 == 0]
 
 

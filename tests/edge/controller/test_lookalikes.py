@@ -25,6 +25,7 @@ from edge.instruments.link import Acknowledgements
 from edge.instruments.smu import Setup
 from edge.ring import Kind
 from edge.samples import Phase
+from firmware_proto.keithley2400 import commands
 from hil.devices.lookalike import NumberStyle, Personality
 from hil.errors import BenchFaultError
 from hil.lookalike_bench import SWEEP, Meeting, meet, refused_at_start
@@ -228,22 +229,22 @@ def test_without_an_error_queue_a_limit_that_was_refused_is_still_found(tmp_path
 @pytest.mark.parametrize(
     ("gone", "check"),
     [
-        ((), b":SENS:CURR:PROT?;RANG?;:OUTP:SMOD?\n"),
-        (RANGES, b":SENS:CURR:PROT?;:OUTP:SMOD?\n"),
-        ((":OUTPut:SMODe?",), b":SENS:CURR:PROT?;RANG?\n"),
-        ((*RANGES, ":OUTPut:SMODe?"), b":SENS:CURR:PROT?\n"),
+        ((), (commands.LIMIT_QUERY, commands.RANGE_QUERY, commands.OFF_MODE_QUERY)),
+        (RANGES, (commands.LIMIT_QUERY, commands.OFF_MODE_QUERY)),
+        ((":OUTPut:SMODe?",), (commands.LIMIT_QUERY, commands.RANGE_QUERY)),
+        ((*RANGES, ":OUTPut:SMODe?"), (commands.LIMIT_QUERY,)),
     ],
     ids=["all", "no range", "no off mode", "limit only"],
 )
 @pytest.mark.parametrize("style", [NumberStyle(), NumberStyle(3), NumberStyle(letter="e")], ids=["6", "3", "e"])
 def test_the_check_asks_for_what_the_unit_knows_and_finds_a_raised_limit(
-    tmp_path: Path, gone: tuple[str, ...], check: bytes, style: NumberStyle
+    tmp_path: Path, gone: tuple[str, ...], check: tuple[bytes, ...], style: NumberStyle
 ) -> None:
     async def work(met: Meeting) -> None:
         bench = met.bench
         bench.start(SWEEP)
         await bench.until_live(0.05)
-        assert bench.engine.smu.check_message == check
+        assert bench.engine.smu.check_messages == check
         met.device.unit.receive(bench.clock.now_ns(), b":SENS:CURR:PROT 0.00009\n")
         met.runs.append(await bench.ended())
 

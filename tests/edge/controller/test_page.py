@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.controller.page import MAGIC, SIZE, Page
+from edge.controller.page import MAGIC, SIZE, STATES, Page
 from edge.errors import RingError
 
 BIG = 2**64 - 1
@@ -176,3 +176,16 @@ def test_the_keeper_can_import_it_without_anything_but_the_standard_library() ->
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_state_is_what_the_worker_said_until_another_worker_begins(page: Page) -> None:
+    assert page.state == ""
+    page.begin_worker(1, 2, 3)
+    assert page.state == ""
+    for name in STATES:
+        page.state = name
+        assert page.state == name
+    page.begin_worker(4, 5, 6)
+    assert page.state == ""
+    with pytest.raises(ValueError, match="tuple"):
+        page.state = "FINE"

@@ -35,7 +35,7 @@ class Bench:
 
     def exchange(self, n: int = 0) -> None:
         self.t_ns += 16 * MS
-        self.tape.append((Code.OUT, self.t_ns, 0, b":SOUR:VOLT -0.%04d;:READ?\n" % n))
+        self.tape.append((Code.OUT, self.t_ns, 0, b":SOUR:VOLT -0.%04d\n:READ?\n" % n))
         self.tape.append(self.t_ns + 1)
 
     def tick(self) -> None:
@@ -67,7 +67,7 @@ def test_everything_comes_out_in_its_order(bench: Bench) -> None:
     records = bench.drain()
     entries = tape_of(records)
     assert [entry[3] for entry in entries if isinstance(entry, tuple)] == [
-        b":SOUR:VOLT -0.%04d;:READ?\n" % n for n in range(50)
+        b":SOUR:VOLT -0.%04d\n:READ?\n" % n for n in range(50)
     ]
     times = [entry if isinstance(entry, int) else entry[1] for entry in entries]
     assert times == sorted(times)
@@ -134,7 +134,7 @@ def fill(folder: Path, *, samples: int) -> Recorder:
     t_ns = clock.now_ns()
     for n in range(samples):
         t_ns += 16 * MS
-        tape.append((Code.OUT, t_ns, 0, b":SOUR:VOLT -0.0000;:READ?\n"))
+        tape.append((Code.OUT, t_ns, 0, b":SOUR:VOLT -0.0000\n:READ?\n"))
         tape.append((Code.IN, t_ns, 0, b"-1.234567E-09,+2.048400E+04\r"))
         recorder.sample(Sample(t_ns, 1, t_ns, 0.0, 1e-9 * n, 0, Phase.SEEK))
         recorder.tick(t_ns)
@@ -170,7 +170,7 @@ def test_a_checkpoint_repeats_the_start_up_dialogue_and_no_more(bench: Bench) ->
     bench.exchange(1)
     first = checkpoint({"n": 1})
     assert bench.tape.entries == []
-    assert [unpack(payload)[0][3] for payload in first["preamble"]] == [b":SOUR:VOLT -0.0001;:READ?\n"]  # type: ignore[index]
+    assert [unpack(payload)[0][3] for payload in first["preamble"]] == [b":SOUR:VOLT -0.0001\n:READ?\n"]  # type: ignore[index]
     bench.exchange(2)
     bench.tick()
     second = checkpoint({"n": 2})

@@ -5,6 +5,7 @@ Each check that protects the tip comes with a test that takes the check away and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from edge.controller import engine as engine_module
 from edge.controller import exchanges
+from edge.errors import InstrumentError
 from edge.guard.states import State
 from edge.guard.verdicts import Verdict
 from hil.virtual_bench import MS, VirtualBench, on_bench
@@ -147,8 +149,53 @@ def test_a_limit_changed_at_the_panel_is_found_within_16_samples(tmp_path: Path,
         run = await bench.ended()
         assert run["status"] == "tripped"
         assert bench.engine.report.trip_verdict is Verdict.LIMIT_CHANGED
-        assert bench.rig.worker.recorder.samples - before <= engine_module.CHECK_EVERY + 1
+        assert bench.rig.worker.recorder.samples - before <= exchanges.CHECK_WITHIN + 1
         assert bench.off
+
+    on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize("watched", [1, 2, 3])
+def test_limit_range_and_off_mode_are_each_asked_within_16_samples(tmp_path: Path, watched: int) -> None:
+    async def test(bench: VirtualBench) -> None:
+        smu = bench.engine.smu
+        plan = bench.engine._times.plan
+
+        def fewer() -> None:
+            # A unit that does not know the rest.
+            smu.check_messages = smu.check_messages[:watched]
+            plan()
+
+        bench.engine._times.plan = fewer  # type: ignore[method-assign]
+        samples_at: dict[bytes, list[int]] = {}
+
+        def note(_n: int, data: bytes) -> bytes:
+            if bench.engine.state is State.ENERGISED and data in smu.check_messages:
+                samples_at.setdefault(data, []).append(bench.rig.worker.recorder.samples)
+            return data
+
+        before = bench.rig.worker.recorder.samples
+        bench.rig.line.tamper(note)
+        bench.start()
+        assert (await bench.ended())["status"] == "completed"
+        assert tuple(samples_at) == smu.check_messages, "limit first"
+        assert len(samples_at) == watched
+        assert samples_at[smu.check_messages[0]][0] - before <= exchanges.CHECK_EVERY == 5
+        for asked in samples_at.values():
+            assert len(asked) > 5
+            assert all(later - earlier <= exchanges.CHECK_WITHIN == 16 for earlier, later in itertools.pairwise(asked))
+            assert asked[0] - before <= exchanges.CHECK_WITHIN
+            assert bench.rig.worker.recorder.samples - asked[-1] <= exchanges.CHECK_WITHIN
+
+    on_bench(tmp_path, test)
+
+
+@pytest.mark.parametrize("wanted", [0, 4])
+def test_a_driver_whose_questions_do_not_come_round_in_time_is_refused(tmp_path: Path, wanted: int) -> None:
+    async def test(bench: VirtualBench) -> None:
+        bench.engine.smu.check_messages = bench.engine.smu.check_messages[:1] * wanted
+        with pytest.raises(InstrumentError, match=f"{wanted} questions in turn .* within 16 samples"):
+            bench.engine._times.plan()
 
     on_bench(tmp_path, test)
 

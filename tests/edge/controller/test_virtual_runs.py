@@ -103,8 +103,8 @@ def test_a_filling_ring_makes_the_plan_wait_and_at_last_trips(
 
 def test_a_pause_cut_short_does_not_step_a_later_run(tmp_path: Path) -> None:
     async def test(bench: VirtualBench) -> None:
-        # Each level of the first run lasts 4.003 s: readings, then a pause of a few ms that a stop can hit.
-        bench.start(IvPlan(to_v=-0.1, step_v=0.05, dwell_s=4.003, back_scan=False))
+        # Each level of the first run lasts 4.010 s: readings, then a pause of a few ms that a stop can hit.
+        bench.start(IvPlan(to_v=-0.1, step_v=0.05, dwell_s=4.010, back_scan=False))
         await bench.until(lambda: bench.engine._pause is not None)
         bench.rig.worker.runner.stop(by="test")
         await bench.ended()
@@ -190,7 +190,7 @@ def test_a_sample_carries_the_bias_that_was_sent(tmp_path: Path) -> None:
 
         def note(_n: int, data: bytes) -> bytes:
             if data.startswith(b":SOUR:VOLT ") and b"READ?" in data:
-                sent.append(float(data[11 : data.index(b";")]))
+                sent.append(float(data[11 : data.index(b"\n")]))
             return data
 
         bench.rig.line.tamper(note)

@@ -292,10 +292,10 @@ def test_a_cell_never_sees_another_level_on_the_way_off() -> None:
     assert len(after) == 1
 
 
-@pytest.mark.parametrize("stop", range(1, len(b":SOUR:VOLT -10.0000;:READ?\n")))
+@pytest.mark.parametrize("stop", range(1, len(b":SOUR:VOLT -10.0000\n:READ?\n")))
 def test_a_message_cut_short_before_it_does_not_spoil_it(stop: int) -> None:
     desk = energised()
-    desk.write(b":SOUR:VOLT -10.0000;:READ?\n"[:stop])
+    desk.write(b":SOUR:VOLT -10.0000\n:READ?\n"[:stop])
     assert play(desk, a_cut(CutForm.TIP, outstanding=True))
     assert not desk.unit.output_on
     assert desk.unit.settings.volt_source.level == 0.0

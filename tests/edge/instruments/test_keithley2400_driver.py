@@ -206,8 +206,9 @@ def test_every_phase_is_set_up_and_read_back(phase: Phase, v_max_v: float, limit
         assert settings.output_off.value == ("NORM" if kind == "tip" else "HIMP")
         assert not bench.unit.output_on
         assert bench.link.strays == 0
-        line = await bench.link.query(commands.CHECK, 1.0)
-        assert bench.smu.judge_check(line) is CheckResult.UNCHANGED
+        for asked in bench.smu.check_messages:
+            line = await bench.link.query(asked, 1.0)
+            assert bench.smu.judge_check(line, asked) is CheckResult.UNCHANGED
 
     with_bench(check, rig={"kind": kind})
 
@@ -262,10 +263,10 @@ def test_whatever_reads_back_otherwise_is_refused_by_name(
         text = str(caught.value)
         assert f"memory: {name} reads back {answer.decode()!r}, expected {expected}; nothing was energised" in text
         assert not bench.unit.output_on
-        line = b"+1.000000E-03;+1.050000E-03;NORM"
         # What was not finished is not in force: a check against it must not pass either, unless it was the last step.
         if question in (b":SENS:CURR:PROT?", b":SENS:CURR:RANG?"):
-            assert bench.smu.judge_check(line) is CheckResult.LIMIT_CHANGED
+            for asked, line in AS_SET.items():
+                assert bench.smu.judge_check(line, asked) is CheckResult.LIMIT_CHANGED
 
     with_bench(check, lies={question: [answer]})
 
@@ -439,35 +440,63 @@ def test_a_limit_changed_behind_our_back_is_seen_by_the_check() -> None:
     async def check(bench: Bench) -> None:
         await bench.smu.configure(SEEK)
 
-        async def judge() -> CheckResult:
-            return bench.smu.judge_check(await bench.link.query(bench.smu.check_message, 1.0))
+        async def judge(asked: bytes) -> CheckResult:
+            return bench.smu.judge_check(await bench.link.query(asked, 1.0), asked)
 
-        assert await judge() is CheckResult.UNCHANGED
-        for change, back in (
-            (b":SENS:CURR:PROT 0.00099\n", b":SENS:CURR:PROT 0.001\n"),
-            (b":SENS:CURR:RANG 0.0001\n", b":SENS:CURR:RANG 0.001\n"),
-            (b":OUTP:SMOD ZERO\n", b":OUTP:SMOD NORM\n"),
+        assert bench.smu.check_messages == tuple(AS_SET)
+        for asked, change, back in (
+            (commands.LIMIT_QUERY, b":SENS:CURR:PROT 0.00099\n", b":SENS:CURR:PROT 0.001\n"),
+            (commands.RANGE_QUERY, b":SENS:CURR:RANG 0.0001\n", b":SENS:CURR:RANG 0.001\n"),
+            (commands.OFF_MODE_QUERY, b":OUTP:SMOD ZERO\n", b":OUTP:SMOD NORM\n"),
         ):
+            assert await judge(asked) is CheckResult.UNCHANGED, asked
             bench.link.write(change)
-            assert await judge() is CheckResult.LIMIT_CHANGED, change
+            assert await judge(asked) is CheckResult.LIMIT_CHANGED, change
             bench.link.write(back)
-            assert await judge() is CheckResult.UNCHANGED, back
+            assert await judge(asked) is CheckResult.UNCHANGED, back
         # What MEAS? does to a set-up (manual 17-2).
         bench.link.write(b":CONF:CURR\n")
-        assert await judge() is CheckResult.LIMIT_CHANGED
+        assert await judge(commands.LIMIT_QUERY) is CheckResult.LIMIT_CHANGED
 
     with_bench(check)
 
 
-@pytest.mark.parametrize(
-    "line", [b"", b"0", b"+1.000000E-03;+1.050000E-03;", b"+1.0E-03;NORM", reading(), b"\xff" * 80]
-)
-def test_a_check_reply_that_is_none(line: bytes) -> None:
-    assert offline().judge_check(line) is CheckResult.UNPARSABLE
+AS_SET = {
+    commands.LIMIT_QUERY: b"+1.000000E-03",
+    commands.RANGE_QUERY: b"+1.050000E-03",
+    commands.OFF_MODE_QUERY: b"NORM",
+}
+
+
+@pytest.mark.parametrize("asked", AS_SET)
+@pytest.mark.parametrize("line", [b"", b"+1.000000E-03;NORM", b"+1.0E", b"NOR", b"nan", reading(), b"\xff" * 80])
+def test_a_check_reply_that_is_none(line: bytes, asked: bytes) -> None:
+    assert offline().judge_check(line, asked) is CheckResult.UNPARSABLE
 
 
 def test_before_any_set_up_nothing_is_unchanged() -> None:
-    assert offline().judge_check(b"+1.000000E-03;+1.050000E-03;NORM") is CheckResult.LIMIT_CHANGED
+    for asked, line in AS_SET.items():
+        assert offline().judge_check(line, asked) is CheckResult.LIMIT_CHANGED
+
+
+def test_an_answer_to_another_question_or_a_damaged_one_is_never_unchanged() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.smu.configure(SEEK)
+        for asked, line in AS_SET.items():
+            assert bench.smu.judge_check(line, asked) is CheckResult.UNCHANGED
+            for other in AS_SET.values():
+                if other != line:
+                    assert bench.smu.judge_check(other, asked) is not CheckResult.UNCHANGED
+            for at in range(len(line)):
+                lost = line[:at] + line[at + 1 :]
+                doubled = line[: at + 1] + line[at:]
+                for damaged in (lost, doubled):
+                    assert bench.smu.judge_check(damaged, asked) is not CheckResult.UNCHANGED, damaged
+        # The number in force, with a digit lost: damaged, not changed.
+        assert bench.smu.judge_check(b"+1.00000E-03", commands.LIMIT_QUERY) is CheckResult.UNPARSABLE
+        assert bench.smu.judge_check(b"ZERO", commands.OFF_MODE_QUERY) is CheckResult.LIMIT_CHANGED
+
+    with_bench(check)
 
 
 # ------------------------------------------------------------------------------------- what is kept of a unit

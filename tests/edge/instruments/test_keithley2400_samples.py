@@ -103,9 +103,9 @@ UNCONFIGURED = offline()
 
 def test_with_the_sample_at_hi_volts_and_amperes_flip_together() -> None:
     tip, sample = offline(), offline(wiring={"hi": "sample"})
-    assert tip.level_message(-0.5) == b":SOUR:VOLT -0.5000;:READ?\n"
-    assert sample.level_message(-0.5) == b":SOUR:VOLT 0.5000;:READ?\n"
-    assert sample.level_message(0.0) == b":SOUR:VOLT 0.0000;:READ?\n"
+    assert tip.level_message(-0.5) == b":SOUR:VOLT -0.5000\n:READ?\n"
+    assert sample.level_message(-0.5) == b":SOUR:VOLT 0.5000\n:READ?\n"
+    assert sample.level_message(0.0) == b":SOUR:VOLT 0.0000\n:READ?\n"
     # The instrument measures what flows at its +0.5 V; the tip stands at -0.5 V.
     got = sample.sample(reading("+1.000000E-06", level_v=0.5), 5 * S, -0.5, Phase.SEEK)
     assert (got.bias_v, got.current_a) == (-0.5, -1e-6)
@@ -129,7 +129,7 @@ def test_either_wiring_measures_the_same_resistor(hi: str) -> None:
 @given(st.floats(-20, 20), st.sampled_from(["tip", "sample"]))
 def test_what_is_recorded_as_bias_is_what_was_sent(bias_v: float, hi: str) -> None:
     driver = BY_WIRING[hi]
-    sent = float(driver.level_message(bias_v).removeprefix(b":SOUR:VOLT ").removesuffix(b";:READ?\n"))
+    sent = float(driver.level_message(bias_v).removeprefix(b":SOUR:VOLT ").removesuffix(b"\n:READ?\n"))
     programmed_v = driver.programmed_v(bias_v)
     assert programmed_v == (sent if hi == "tip" else -sent)
     assert abs(programmed_v) <= abs(bias_v)
@@ -203,7 +203,7 @@ def test_an_exchange_takes_no_longer_than_it_says(phase: Phase, v_max_v: float, 
     async def check(bench: Bench) -> None:
         await bench.smu.configure(setup_for(phase, v_max_v))
         smu = bench.smu
-        for message in (smu.output_on_message, smu.read_message, smu.level_message(-0.0123), smu.check_message):
+        for message in (smu.output_on_message, smu.read_message, smu.level_message(-0.0123), *smu.check_messages):
             began = bench.clock.now_ns()
             await bench.link.query(message, 1.0)
             took_s = (bench.clock.now_ns() - began) / 1e9

@@ -70,8 +70,9 @@ class Ends:
         (b":SOUR:VOLT 0\n", 1),
         (b"*CLS\n*RST\n", 2),
         (b":READ?\n", 10),
-        (b":SOUR:VOLT -0.1000;:READ?\n", 100),
-        (b":SENS:CURR:PROT?;RANG?;:OUTP:SMOD?\n", 10),
+        (b":SOUR:VOLT -0.1000\n:READ?\n", 11),
+        (b":OUTP ON;:OUTP?\n", 100),
+        (b":SENS:CURR:PROT?\n", 10),
         (b"\n:SOUR:VOLT 0\n:OUTP OFF\n*ESE 7;:SOUR:VOLT?;*ESE?;:OUTP?\n", 102),
         (b"\x03\n", 1),
         (b"\n", 0),
@@ -94,8 +95,9 @@ def test_an_acknowledged_command_costs_its_acknowledgement_and_no_more() -> None
 def test_an_acknowledgement_before_or_behind_the_answer_leaves_the_answer(first: bool) -> None:
     ends = Ends(ALL)
     for _ in range(50):
-        ends.ask(b":SOUR:VOLT -0.1000;:READ?\n")
-        ends.say(b"OK\r42\r" if first else b"42\rOK\r")
+        ends.ask(b":SOUR:VOLT -0.1000\n:READ?\n")
+        # One for each line.
+        ends.say(b"OK\rOK\r42\r" if first else b"OK\r42\rOK\r")
     assert ends.seen == [("answer", b"42")] * 50
 
 
