@@ -121,7 +121,7 @@ def test_an_exchange_arrives_whole(tmp_path: Path, baud: int, chunk: Chunk) -> N
 
 @pytest.mark.parametrize("baud", [9600, 57600])
 def test_the_last_byte_is_never_early_and_rarely_late(tmp_path: Path, baud: int) -> None:
-    message = b":SOUR:VOLT -0.1000\n:READ?\n"
+    message = b":SOUR:VOLT -0.1000;:READ?\n"
     ideal_ns = (2 * len(message) + 2) * 10**10 // baud + 1_000_000
     late_ns = []
     with serving(Echo(), tmp_path / "smu", baud), client(tmp_path / "smu") as fd:
