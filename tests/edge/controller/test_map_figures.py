@@ -54,8 +54,13 @@ def mapped(directory: Path, points: Callable[[MapBench], list[list[Any]]], **opt
         triggered = [point for point in found if point["class"] == "triggered"]
         # Found if and only if the sample set, and where it did.
         assert len(onsets) == len(triggered)
-        wrong = [abs(p["trigger_bias_v"] - float(e["v_source"] or 0)) for p, e in zip(triggered, onsets, strict=True)]
-        assert max(wrong, default=0.0) <= 2 * STEP_V
+        for point, onset in zip(triggered, onsets, strict=True):
+            if point["trigger_bias_v"] is None:
+                # It formed behind the last reading and before the end of the sweep had taken the bias away.
+                assert "after the sweep" in point["reason"]
+                assert onset["v_source"] == pytest.approx(point["to_v"])
+            else:
+                assert abs(point["trigger_bias_v"] - float(onset["v_source"] or 0)) <= 2 * STEP_V
         landings = bench.truth.events("landing")
         assert [e["kind"] for e in landings] == [point["site_kind"] for point in found]
         assert bench.touches() == ["landing", "lift"] * len(landings)
@@ -65,7 +70,7 @@ def mapped(directory: Path, points: Callable[[MapBench], list[list[Any]]], **opt
 
 
 def drives_v(points: list[dict[str, Any]], kind: str) -> list[float]:
-    return [-p["trigger_bias_v"] for p in points if p["site_kind"] == kind and p["class"] == "triggered"]
+    return [-p["trigger_bias_v"] for p in points if p["site_kind"] == kind and p.get("trigger_bias_v") is not None]
 
 
 def test_boundaries_give_way_far_below_a_homogenising_layer(tmp_path: Path) -> None:
@@ -94,7 +99,10 @@ def test_some_interiors_do_not_give_way_and_the_fit_knows_it(tmp_path: Path) -> 
     found = mapped(tmp_path, lambda bench: bench.interior(60))
     triggered = drives_v(found, "gi")
     censored = [point for point in found if point["class"] == "censored"]
-    assert len(triggered) + len(censored) == 60
+    behind = [point for point in found if point["class"] == "triggered" and point["trigger_bias_v"] is None]
+    assert len(triggered) + len(censored) + len(behind) == 60
+    # 22 ms of the last 100 s, at the bias where most give way.
+    assert len(behind) <= 1
     share = len(censored) / 60
     fit = fit_trigger(drives_of(found)[0])
     assert fit.median_v is not None
