@@ -63,6 +63,14 @@ def wait_random(rng: random.Random, at_most_s: float) -> None:
     select.select([], [], [], rng.uniform(0, at_most_s))
 
 
+def rearm(rig: BenchRig) -> None:
+    """Rearm, once the run that tripped has ended: before, it is refused."""
+    end_s = time.monotonic() + 10
+    while not rig.call("rearm")["ok"]:
+        assert time.monotonic() < end_s, "never rearmed"
+        select.select([], [], [], 0.02)
+
+
 def one_moment(rig: BenchRig, number: signal.Signals, rng: random.Random) -> float:
     """Run a sweep, strike at a random moment with current flowing; return s from the signal to the safe tip."""
     for _ in range(TRIES):
@@ -72,7 +80,7 @@ def one_moment(rig: BenchRig, number: signal.Signals, rng: random.Random) -> flo
         # A host this busy may delay a reading past its deadline: STALE, a cut, and not what is measured here.
         status = rig.wait_state("TRIPPED")
         print(f"\ntripped before the blow: {status['verdict']}")
-        rig.call("rearm")
+        rearm(rig)
     else:
         pytest.fail(f"tripped {TRIES} times before the blow")
     pid = rig.worker_pid()
