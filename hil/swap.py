@@ -6,67 +6,32 @@ A datagram socket in the file system. Question ``{"load": "ohmic:R"}`` or ``{"lo
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from hil.datagram import bind
+from hil.datagram import Answering, ask
 from hil.errors import BenchOptionError
-from hil.faults.control import ask
 from hil.twin.ohmic import OhmicLoad
 from hil.twin.spec import parse_load
 
 OPEN: Final = "open"
 OPEN_OHM: Final = 1e15
 """What the twin can be at most: nothing that a 2400 sees."""
-_MAX_BYTES: Final = 4096
+OPTION: Final = "--swap"
 
 
-class Swap:
+class Swap(Answering):
     """The server's end at ``path``; a context manager. Only the user who started the server can write to it."""
 
     def __init__(self, path: Path, load: OhmicLoad) -> None:
         """Begin to listen; raises BenchOptionError if the path cannot be had."""
-        self._path = path
+        super().__init__(path, OPTION)
         self._load = load
-        self._socket = bind(path, "--swap")
 
-    def __enter__(self) -> Self:
-        """Return the open socket."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it and remove the path."""
-        self._socket.close()
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when somebody asks."""
-        return self._socket.fileno()
-
-    def ready(self) -> None:
-        """Answer one question."""
-        try:
-            data, who = self._socket.recvfrom(_MAX_BYTES)
-        except BlockingIOError:
-            return
-        answer = json.dumps(self._answer(data)).encode()
-        if who:
-            # Who does not wait for the answer does not get it.
-            with contextlib.suppress(OSError):
-                self._socket.sendto(answer, who)
-
-    def _answer(self, data: bytes) -> dict[str, Any]:
-        try:
-            asked = json.loads(data)
-        except ValueError:
-            asked = None
+    def answer(self, asked: object) -> dict[str, Any]:
+        """See Answering."""
         text = asked.get("load") if isinstance(asked, dict) else None
         if not isinstance(text, str):
             return {"ok": False, "error": 'want a JSON object: {"load": "ohmic:R"} or {"load": "open"}'}
@@ -82,7 +47,7 @@ def swap(path: Path, load: str) -> None:
 
     Raises BenchOptionError where nobody answers, or what it refused.
     """
-    answer = ask(path, {"load": load})
+    answer = ask(path, {"load": load}, option=OPTION)
     if answer.get("ok") is not True:
         raise BenchOptionError(f"{path}: {answer.get('error', answer)}")
 

@@ -19,6 +19,7 @@ from edge.guard.thresholds import DetectorSettings
 from edge.guard.verdicts import Verdict
 from edge.instruments.drivers import make_smu
 from edge.instruments.link import Link
+from edge.instruments.transport import Unplugged
 from edge.samples import Phase
 from firmware_proto.keithley2400 import commands
 
@@ -72,35 +73,6 @@ class Protection:
     measured_utc: str | None
     rows: tuple[Row, ...]
     wider: tuple[Wider, ...]
-
-
-class _Unplugged:
-    """A transport that has a rate and nothing else: a driver tells its times by it."""
-
-    name = "no port"
-    emulated = False
-
-    def __init__(self, baud: int) -> None:
-        """Take the rate in bit/s."""
-        self.baud = baud
-
-    def read(self) -> bytes:
-        """Nothing ever arrives."""
-        return b""
-
-    def write(self, data: bytes) -> int:
-        """Take everything and send nothing."""
-        return len(data)
-
-    def unsent(self) -> int:
-        """Nothing waits."""
-        return 0
-
-    def on_readable(self, callback: Callable[[], None] | None) -> None:
-        """Never calls it."""
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class _Stopped:
@@ -193,7 +165,7 @@ def pace(
     rate = baud or config.ports.smu.baud
     byte_s = 10 / rate
     # The driver of a commissioned rig tells its usual times; the specifications' are those of a rig without a profile.
-    smu = make_smu(Link(_Unplugged(rate), _Stopped()), config.model_copy(update={"profile": None}))
+    smu = make_smu(Link(Unplugged("no port", rate), _Stopped()), config.model_copy(update={"profile": None}))
     question = smu.read_message
     level = smu.level_message(LONGEST_LEVEL_V)
     aperture_s = spec.nplc / config.smu.line_frequency_hz * (_TRIES if spec.autozero else 1)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +28,7 @@ from edge.guard.states import Cause, State
 from edge.guard.verdicts import Verdict
 from edge.instruments.link import Link
 from edge.instruments.recording import RecordingClock, RecordingTransport, Tape
+from edge.instruments.transport import Unplugged
 from edge.ring import RingWriter
 from edge.samples import Sample
 from edge.tape import SMU
@@ -43,33 +43,16 @@ _STATUS: Final = b"+2.048400E+04"
 _QUIET_V: Final = 1.0
 
 
-class _Nowhere:
-    """A transport that gives one line again and again, and takes everything."""
-
-    name = "rehearsal"
-    emulated = True
+class _Nowhere(Unplugged):
+    """Gives one line again and again."""
 
     def __init__(self, line: bytes, baud: int) -> None:
+        super().__init__("rehearsal", baud)
         self.line = line
-        self.baud = baud
 
     def read(self) -> bytes:
         """Return the line."""
         return self.line
-
-    def write(self, data: bytes) -> int:
-        """Take everything."""
-        return len(data)
-
-    def unsent(self) -> int:
-        """Nothing is under way."""
-        return 0
-
-    def on_readable(self, callback: Callable[[], None] | None) -> None:
-        """Never."""
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class _NoMirror(Mirror):

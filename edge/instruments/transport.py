@@ -39,3 +39,35 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of the port. Never changes what the instrument does."""
+
+
+class Unplugged:
+    """A transport with a name and a rate and nothing behind it, where only a driver's own work or arithmetic is wanted.
+
+    Nothing arrives, everything is taken. Give :meth:`read` another body for a line that is always the same.
+    """
+
+    emulated = True
+
+    def __init__(self, name: str, baud: int) -> None:
+        """``baud`` in bit/s."""
+        self.name = name
+        self.baud = baud
+
+    def read(self) -> bytes:
+        """Nothing ever arrives."""
+        return b""
+
+    def write(self, data: bytes) -> int:
+        """Take everything and send nothing."""
+        return len(data)
+
+    def unsent(self) -> int:
+        """Nothing waits."""
+        return 0
+
+    def on_readable(self, callback: Callable[[], None] | None) -> None:
+        """Never calls it."""
+
+    def close(self) -> None:
+        """Nothing to close."""

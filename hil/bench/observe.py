@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from edge.clock import Clock
+from edge.clock import Clock, LoopClock
 from edge.controller.tape_writer import TapeWriter
 from edge.instruments.recording import RecordingClock, RecordingTransport, Tape
-from edge.instruments.transport import Transport
+from edge.instruments.transport import Transport, Unplugged
 from edge.ring import RingReader, RingWriter
 from edge.samples import Phase
 from edge.tape import SMU
@@ -119,46 +119,12 @@ def _measure(rig: VirtualRig, rounds: int, samples: int) -> list[Figure]:
     ]
 
 
-class _NoLine:
+class _NoLine(Unplugged):
     """A port that takes no time: what is left is the flight record's own."""
-
-    name = "none"
-    emulated = True
-    baud = 57600
 
     def read(self) -> bytes:
         """Return a reading."""
         return b"-1.234567E-09,+2.048400E+04\r"
-
-    def write(self, data: bytes) -> int:
-        """Take everything."""
-        return len(data)
-
-    def unsent(self) -> int:
-        """Nothing is under way."""
-        return 0
-
-    def on_readable(self, callback: Callable[[], None] | None) -> None:
-        """Never."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class _SystemClock:
-    """CLOCK_MONOTONIC, without a loop."""
-
-    def now_ns(self) -> int:
-        """See Clock."""
-        return time.monotonic_ns()
-
-    def call_at(self, _t_ns: int, _callback: Callable[[], None]) -> Any:  # noqa: ANN401 - never called
-        """See Clock."""
-        raise NotImplementedError
-
-    async def sleep_until(self, t_ns: int) -> None:
-        """See Clock."""
-        raise NotImplementedError
 
 
 def _exchange(transport: Transport, clock: Clock) -> Callable[[], None]:
@@ -176,9 +142,9 @@ def _exchange(transport: Transport, clock: Clock) -> Callable[[], None]:
 def _measure_tape(directory: Path, rounds: int, samples: int) -> list[Figure]:
     import gc
 
-    system = _SystemClock()
+    system = LoopClock()
     tape = Tape(system)
-    line = _NoLine()
+    line = _NoLine("none", 57600)
     plain = _exchange(line, system)
     kept = _exchange(RecordingTransport(line, tape, SMU), RecordingClock(system, tape))
     writer = TapeWriter(tape, RingWriter(directory / "tape"), epoch=1)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hil.datagram import ask
 from hil.errors import BenchOptionError
-from hil.faults.control import ask
 from hil.faults.kinds import KINDS, told
 from hil.faults.phases import PHASES
 from hil.faults.plan import TRIGGERS, load_plan

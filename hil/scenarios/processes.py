@@ -18,8 +18,8 @@ import msgpack
 
 from edge import rundir
 from edge.ring import Kind, RingReader, unpack_sample
+from hil.datagram import ask
 from hil.errors import BenchFaultError
-from hil.faults.control import ask
 from hil.faults.injector import Applied
 from hil.processes import BenchRig, RigSpec, wait_for
 from hil.scenarios.evidence import Attempt, Evidence

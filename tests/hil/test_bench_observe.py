@@ -10,9 +10,9 @@ from hil.bench.observe import observe
 from hil.bench.options import BenchOptions
 from hil.bench.report import Figure
 
+# A busy host (other tests, a small runner) is given room here; the figure itself is checked in the long rounds.
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
-LIMIT_NS = 15_000.0
-"""A busy host is given room: the target itself is checked by `tipguard bench observe`."""
+LIMIT_NS = 5000.0 if LONG else 15_000.0
 pytestmark = [pytest.mark.long] if LONG else []
 
 

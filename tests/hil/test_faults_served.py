@@ -20,8 +20,9 @@ import pytest
 from typer.testing import CliRunner
 
 from hil.cli import app
+from hil.datagram import ask
 from hil.errors import BenchOptionError
-from hil.faults.control import Control, ask
+from hil.faults.control import Control
 from hil.faults.injector import Injector
 from hil.faults.kinds import KINDS
 from hil.faults.plan import parse_plan
@@ -208,7 +209,7 @@ def test_the_socket_answers_whatever_it_is_asked(tmp_path: Path) -> None:
             (b'{"inject": [["hush"]]}', "no fault on demand"),
             (b'{"inject": ["hush"]}', "not armed yet"),
         ):
-            answer = control._answer(asked)
+            answer = control.answer_to(asked)
             assert answer["ok"] is False
             assert says in answer["error"]
         control.ready()  # nobody asked

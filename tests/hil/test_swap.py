@@ -64,14 +64,14 @@ def test_what_is_asked_for_is_put_there(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out) == {"load": "open"}
     assert not path.exists()
     assert swap_verb(path, "open") == 2
-    assert "is a server with this --control running?" in capsys.readouterr().err
+    assert "is a server with this --swap running?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", [b"", b"no", b"[]", b'{"load": 7}', b'{"load": "ohmic:-1"}', b'{"load": "ohmic:nan"}'])
 def test_nonsense_changes_nothing(tmp_path: Path, data: bytes) -> None:
     load = OhmicLoad(1e7)
     with Swap(tmp_path / "swap", load) as socket:
-        answer = socket._answer(data)
+        answer = socket.answer_to(data)
     assert answer["ok"] is False
     assert answer["error"]
     assert load.r_ohm == 1e7

@@ -29,7 +29,7 @@ from edge.control_client import ControlClient
 from edge.controller.preflight import refuse_or_pass
 from edge.errors import PlanRefusedError
 from edge.experiments.iv import IvPlan
-from hil.faults.control import ask
+from hil.datagram import ask
 from hil.processes import Child, wait_for
 from hil.processes.cable import Cable
 from hil.processes.forms import FormRig

@@ -18,6 +18,7 @@ import pytest
 from edge.analysis.ramp_law import drives_of
 from edge.analysis.trigger_fit import fit_trigger
 from edge.experiments.trigger_map import TriggerMapPlan
+from edge.samples import Phase, Sample
 from hil.map_bench import MapBench, on_map_bench
 from hil.twin.grains import Box
 
@@ -43,6 +44,16 @@ def mapped(directory: Path, points: Callable[[MapBench], list[list[Any]]], **opt
             sweeps={"gb": [-0.5, RATE_V_S], "gi": [-10.0, RATE_V_S], "hl": [-5.0, RATE_V_S]},
             accept_unprotected_host=True,
         )
+        seek_ns: list[int] = []
+        recorder = bench.rig.worker.recorder
+        record = recorder.sample
+
+        def heard(sample: Sample) -> None:
+            if sample.phase == Phase.SEEK:
+                seek_ns.append(sample.t_ns)
+            record(sample)
+
+        recorder.sample = heard  # type: ignore[method-assign] # listens, and passes on
         began_s, began_ns = time.perf_counter(), bench.clock.now_ns()
         run = await bench.run(plan)
         took_s, virtual_s = time.perf_counter() - began_s, (bench.clock.now_ns() - began_ns) / 1e9
@@ -59,6 +70,8 @@ def mapped(directory: Path, points: Callable[[MapBench], list[list[Any]]], **opt
                 # It formed behind the last reading and before the end of the sweep had taken the bias away.
                 assert "after the sweep" in point["reason"]
                 assert onset["v_source"] == pytest.approx(point["to_v"])
+                formed_ns = int(onset["t_ns"] or 0)
+                assert not [t_ns for t_ns in seek_ns if formed_ns <= t_ns <= point["t_ns"]], "a reading could have told"
             else:
                 assert abs(point["trigger_bias_v"] - float(onset["v_source"] or 0)) <= 2 * STEP_V
         landings = bench.truth.events("landing")
