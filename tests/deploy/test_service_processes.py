@@ -11,6 +11,7 @@ import pytest
 from edge.notify import Notifier
 from edge.uplink.progress import Progress
 from hil.processes import wait_for
+from hil.processes.child import Child
 from tests.deploy.fake_manager import WATCHDOG_S, Manager, service
 
 pytestmark = pytest.mark.realtime
@@ -37,13 +38,7 @@ def test_the_keeper_is_ready_when_the_output_is_verified_off_and_fed_while_it_wa
         assert manager.has("STATUS=SAFE: output verified off")
         # The main process speaks, and nobody else: NotifyAccess=main.
         assert {pid for _, pid, _ in manager.heard} == {rig.controller.pid}
-        assert manager.fed_within(WATCHDOG_S) >= 2
-        rig.controller.send_signal(signal.SIGSTOP)
-        try:
-            assert manager.fed_within(0.3 * WATCHDOG_S) <= 1
-            assert manager.fed_within(WATCHDOG_S) == 0
-        finally:
-            rig.controller.send_signal(signal.SIGCONT)
+        assert_fed_while_it_runs(manager, rig.controller)
         wait_for("another sign of life", lambda: manager.has("WATCHDOG=1"), 5)
         rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.03, back_scan=False)
         wait_for("a status of the run", lambda: manager.has("STATUS=ENERGISED"), 10)
@@ -55,6 +50,17 @@ def test_the_keeper_is_ready_when_the_output_is_verified_off_and_fed_while_it_wa
         assert sum("READY=1" in said for _, _, said in manager.heard) <= 1
 
 
+def assert_fed_while_it_runs(manager: Manager, process: Child) -> None:
+    """The watchdog is fed, and not by anybody else: stopped, the process falls silent at once."""
+    assert manager.fed_within(WATCHDOG_S) >= 2
+    process.send_signal(signal.SIGSTOP)
+    try:
+        assert manager.fed_within(0.3 * WATCHDOG_S) <= 1
+        assert manager.fed_within(WATCHDOG_S) == 0
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def test_the_uplink_s_process_is_ready_and_fed(tmp_path: Path, manager: Manager) -> None:
     with service(tmp_path, manager) as rig:
         # No ring, no broker: both are waited for, and that is no fault.
@@ -63,13 +69,7 @@ def test_the_uplink_s_process_is_ready_and_fed(tmp_path: Path, manager: Manager)
         assert manager.has("waiting for the broker")
         assert manager.has("no ring yet")
         assert {pid for _, pid, _ in manager.heard} == {rig.uplink.pid}
-        assert manager.fed_within(WATCHDOG_S) >= 2
-        rig.uplink.send_signal(signal.SIGSTOP)
-        try:
-            assert manager.fed_within(0.3 * WATCHDOG_S) <= 1
-            assert manager.fed_within(WATCHDOG_S) == 0
-        finally:
-            rig.uplink.send_signal(signal.SIGCONT)
+        assert_fed_while_it_runs(manager, rig.uplink)
         rig.uplink.send_signal(signal.SIGTERM)
         assert rig.uplink.wait(10) == 0
         assert manager.has("STOPPING=1")

@@ -122,6 +122,36 @@ def test_a_control_task_that_hangs_gets_no_beats(tmp_path: Path) -> None:
     wired(tmp_path, test, clear=False)
 
 
+def test_a_control_task_that_hangs_gets_no_beats_though_readings_go_on(tmp_path: Path) -> None:
+    async def test(bench: VirtualBench) -> None:
+        bench.start()
+        await bench.until_live()
+        tick = bench.engine.tick
+        bench.engine.tick = lambda: None  # type: ignore[method-assign]
+        hung_ns, before = bench.clock.now_ns(), bench.rig.worker.recorder.samples
+        await bench.until(lambda: not bench.rig.device.output_on, 1.0)
+        assert bench.rig.worker.recorder.samples > before
+        safe_s = bench.safe_after(hung_ns)
+        assert safe_s is not None
+        # Three ticks until it counts as hung, a beat, then the monostable.
+        assert safe_s < 0.120
+        bench.engine.tick = tick  # type: ignore[method-assign]
+
+    wired(tmp_path, test, clear=False)
+
+
+def test_a_rig_that_starts_tripped_is_silent(tmp_path: Path) -> None:
+    async def test(bench: VirtualBench) -> None:
+        assert bench.rig.enable is not None
+        await bench.until(lambda: bench.rig.enable is not None and bench.rig.enable.closed, 1.0)
+        bench.engine.latch_restart(None)
+        assert bench.engine.state is State.TRIPPED
+        await bench.clock.sleep_until(bench.clock.now_ns() + MONOSTABLE_NS + 2 * BEAT_NS)
+        assert not bench.rig.enable.closed
+
+    wired(tmp_path, test)
+
+
 def hang(bench: VirtualBench) -> int:
     """Let the control task wait for ever, and nobody read what the instrument says; the loop goes on."""
     bench.rig.worker.engine.tick = lambda: None  # type: ignore[method-assign]
@@ -246,8 +276,7 @@ def test_a_planned_cut_that_is_not_confirmed_is_escalated_to_the_line(tmp_path: 
         bench.start(IvPlan(to_v=-0.6, back_scan=False))
         await bench.until(lambda: bench.engine.state is State.CUTTING, 60)
         assert not bench.engine.guard.machine.protective
-        held = iter(range(3))
-        bench.replies.edit = lambda data: b"" if data.count(b";") == 2 and next(held, None) is not None else data
+        bench.replies.lose_confirmations(3)
         run = await bench.ended()
         assert run["status"] == "tripped"
         cut = [event for event in bench.events() if event["kind"] == "cut"][-1]

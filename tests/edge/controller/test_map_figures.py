@@ -63,6 +63,7 @@ def mapped(directory: Path, points: Callable[[MapBench], list[list[Any]]], **opt
         print(f"\n{len(found)} points: {virtual_s:.0f} s of the rig's time in {took_s:.1f} s")
         onsets = bench.truth.events("set_onset")
         triggered = [point for point in found if point["class"] == "triggered"]
+        assert seek_ns
         # Found if and only if the sample set, and where it did.
         assert len(onsets) == len(triggered)
         for point, onset in zip(triggered, onsets, strict=True):

@@ -80,6 +80,7 @@ def known(rig: VirtualRig) -> dict[str, Any]:
         "record": worker.engine._cutter._record,
         "report": copy.deepcopy(worker.engine.report),
         "smu": worker.engine.smu.memory(),
+        "line of the driver": worker.engine.smu.link is worker.link,
         "ring": worker.recorder._ring.head,
         "samples": worker.recorder.samples,
         "tape": len(worker.flight.tape.entries),
