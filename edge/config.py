@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from edge.command_map import DRIVER, load_command_map
+from edge.config_base import Section
+from edge.config_network import OutboxConfig, RemoteConfig, UplinkConfig
 from edge.errors import ConfigError
 from edge.profile import DEFAULT_FILE, RigProfile, load_profile
 
@@ -24,14 +26,10 @@ VOLTAGE_LIMIT_MAX_V = 20.0
 BEATS_PER_MONOSTABLE = 2
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Rig(_Section):
+class Rig(Section):
     """What is wired up, and what "safe" means for it."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -44,7 +42,7 @@ class Rig(_Section):
     """What `tipguard commission` wrote, relative to this file; nothing there: not commissioned."""
 
 
-class SmuPort(_Section):
+class SmuPort(Section):
     """The serial port of the source-measure unit."""
 
     path: Annotated[str, Field(min_length=1)]
@@ -53,7 +51,7 @@ class SmuPort(_Section):
     """Must equal the unit's own setting (MENU > COMMUNICATION > RS-232); below 9600 a reading outlasts its deadline."""
 
 
-class StagePort(_Section):
+class StagePort(Section):
     """The serial port of the AFM stage's controller."""
 
     path: Annotated[str, Field(min_length=1)]
@@ -62,14 +60,14 @@ class StagePort(_Section):
     """Must equal the controller's own setting."""
 
 
-class Ports(_Section):
+class Ports(Section):
     """Serial ports. A rig without a stage measures where the tip stands."""
 
     smu: SmuPort
     stage: StagePort | None = None
 
 
-class SmuConfig(_Section):
+class SmuConfig(Section):
     """The source-measure unit."""
 
     driver: Annotated[str, Field(min_length=1)] = "keithley2400"
@@ -83,7 +81,7 @@ class SmuConfig(_Section):
 AxisName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,16}$")]
 
 
-class StageConfig(_Section):
+class StageConfig(Section):
     """The stage, and how the tip is brought to the sample. Read only where ``ports.stage`` is there."""
 
     driver: Annotated[str, Field(min_length=1)] = "pi-gcs2"
@@ -110,7 +108,7 @@ class StageConfig(_Section):
     """Last resort: lift the tip also from a cut that stays unverified. The arc may cost the tip."""
 
 
-class ContactConfig(_Section):
+class ContactConfig(Section):
     """How contact is told: a deflection signal on an analog input of the stage's controller."""
 
     channel: Annotated[int, Field(ge=1, le=16)] = 1
@@ -118,21 +116,21 @@ class ContactConfig(_Section):
     """In contact: above this for 20 ms."""
 
 
-class Scan(_Section):
+class Scan(Section):
     """Moving under bias."""
 
     max_bias_v: Annotated[float, Field(ge=0, le=VOLTAGE_LIMIT_MAX_V)] = 0.0
     """No move while the output is on at a level above this."""
 
 
-class Wiring(_Section):
+class Wiring(Section):
     """Which terminal holds the tip."""
 
     hi: Literal["tip", "sample"] = "tip"
     """sample: voltages and currents are sent and reported with flipped sign, so that bias_v stays tip against Li."""
 
 
-class Limits(_Section):
+class Limits(Section):
     """Ceilings of this rig. Nothing raises them from outside."""
 
     current_a: Annotated[float, Field(gt=0, le=CURRENT_LIMIT_MAX_A)] = 1e-3
@@ -146,7 +144,7 @@ class Limits(_Section):
     """Lets a plan that says accept_clamp rely on the SMU's clamp instead of the series resistor."""
 
 
-class GpioConfig(_Section):
+class GpioConfig(Section):
     """The heartbeat into a monostable on the 2400's output enable line; silence cuts. See docs/gpio.md."""
 
     chip: Annotated[str, Field(min_length=1)]
@@ -174,14 +172,14 @@ class GpioConfig(_Section):
         return self
 
 
-class EventConfig(_Section):
+class EventConfig(Section):
     """What a setting event keeps."""
 
     pre_s: Annotated[float, Field(gt=0, le=60)] = 0.5
     post_s: Annotated[float, Field(gt=0, le=60)] = 0.5
 
 
-class Runtime(_Section):
+class Runtime(Section):
     """How the processes run on this host."""
 
     realtime: Literal["auto", "off"] = "auto"
@@ -189,7 +187,7 @@ class Runtime(_Section):
     ring_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 16 * 1024 * 1024
 
 
-class RecorderConfig(_Section):
+class RecorderConfig(Section):
     """The flight record: everything that passes the ports, kept for a replay."""
 
     enabled: bool = True
@@ -200,16 +198,7 @@ class RecorderConfig(_Section):
     """Where segments go; default: the state directory, see `edge.flight.flight_dir`."""
 
 
-class UplinkConfig(_Section):
-    """Where frames go."""
-
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65_535)] = 1883
-    username: str | None = None
-    password_file: Annotated[str, Field(min_length=1)] | None = None
-
-
-class Config(_Section):
+class Config(Section):
     """One rig."""
 
     rig: Rig
@@ -225,6 +214,8 @@ class Config(_Section):
     runtime: Runtime = Runtime()
     recorder: RecorderConfig = RecorderConfig()
     uplink: UplinkConfig = UplinkConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    remote: RemoteConfig = RemoteConfig()
     profile: RigProfile | None = None
     """This rig as measured: read from ``rig.profile_file``, never written into the configuration itself."""
 
@@ -422,7 +413,24 @@ realtime = "auto"            # "auto": SCHED_FIFO and locked memory where permit
 host = "127.0.0.1"
 port = 1883
 # username = "bench-1"
-# password_file = "/etc/tipguard/mqtt-password"
+# password_file = "mqtt-password"   # beside this file, or a systemd credential of this name
+# ca_file = "ca.pem"         # the lab's CA: TLS 1.3 from here on; `tipguard certs` makes these three
+# cert_file = "bench-1.pem"
+# key_file = "bench-1.key"
+# plain = "loopback"         # "anywhere": MQTT without TLS also to other computers, readable on the way
+# metrics_port = 9155        # Prometheus, on 127.0.0.1 only
+
+# [outbox]                   # frames stay on this disk until every store named here has committed them; docs/data.md
+# stores = ["lab"]
+# directory = "/var/lib/..." # default: the state directory of this service or user
+# budget_bytes = 4294967296
+# policy = "pause"           # at the budget: "pause" lets plans wait; "thin" gives up the oldest samples, never events
+# keep_after_watermark_s = 172800  # two days: for a store restored from a backup
+# redrive_s = 30             # acknowledged, and in no store for so long: sent again
+
+# [remote]                   # commands over MQTT: nobody may, unless named here
+# allow_energise = false     # true: a remote `run` may switch the output on
+# users = {{ ana = ["status", "stop"] }}
 """
 
 

@@ -94,7 +94,10 @@ def test_nesting_without_end_is_no_toml(wrong: Edit) -> None:
             "[event]",
             "[evnt]",
             "evnt",
-            ("contact, event, gpio, limits, ports, recorder, rig, runtime, scan, smu, stage, uplink, wiring",),
+            (
+                "contact, event, gpio, limits, outbox, ports, recorder, remote, rig, runtime, scan, smu",
+                "uplink, wiring",
+            ),
         ),
         ("[ports.smu]", "[ports.stages]\nx = 1\n[ports.smu]", "ports.stages", ("expected one of: smu, stage",)),
         ("[ports.smu]", "[ports.stage]\nx = 1\n[ports.smu]", "ports.stage.x", ("expected one of: baud, path",)),
