@@ -33,7 +33,7 @@ from edge.ring import RingWriter
 from edge.samples import Sample
 from edge.tape import SMU
 
-REST_NS: Final = 400_000
+REST_NS: Final = 100_000
 """At most so often: two bytes at 57600 baud, and what is at hand now is at hand then."""
 FILE: Final = ".rehearsal"
 RING_BYTES: Final = 1 << 16

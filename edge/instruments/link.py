@@ -69,7 +69,10 @@ class Link:
         self.lost: LinkLostError | None = None
         self._splitter = LineSplitter(MAX_REPLY)
         self._handler: LineHandler | None = None
-        self._asked = 0
+        self.asked = 0
+        """Questions so far."""
+        self.reply_bytes = 0
+        """Length of the last reply, without its terminator."""
         self._unsent = b""
         self._waiting: asyncio.Future[bytes] | None = None
         self._heard: list[bytes] | None = None
@@ -83,6 +86,11 @@ class Link:
     def outstanding(self) -> bool:
         """True while a reply is awaited."""
         return self._handler is not None
+
+    @property
+    def held(self) -> int:
+        """Bytes that are there of a line whose end is not."""
+        return self._splitter.pending
 
     def _count_stray(self, _line: bytes, _t_ns: int) -> None:
         self.strays += 1
@@ -101,7 +109,7 @@ class Link:
         if not data:
             return
         now_ns = self.clock.now_ns()
-        asked = self._asked
+        asked = self.asked
         for line in self._splitter.feed(data):
             handler = self._handler
             if isinstance(line, Overlong):
@@ -110,12 +118,13 @@ class Link:
                 self._excused -= 1
                 continue
             # What was here before a question was sent, is not its answer.
-            if handler is None or asked != self._asked:
+            if handler is None or asked != self.asked:
                 if self._heard is not None:
                     self._heard.append(line)
                 self.on_stray(line, now_ns)
             else:
                 self._handler = None
+                self.reply_bytes = len(line)
                 self.on_outstanding(False)
                 handler(line, now_ns)
 
@@ -150,7 +159,7 @@ class Link:
         """Send a question; ``handler`` gets its reply line. The caller watches ``deadline_ns``."""
         self._refuse_second()
         self._handler = handler
-        self._asked += 1
+        self.asked += 1
         self.deadline_ns = deadline_ns
         # Set before the write: from the first byte on a reply may come (keeper: abort only if outstanding).
         self.on_outstanding(True)

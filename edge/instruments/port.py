@@ -16,9 +16,10 @@ import selectors
 import stat
 import struct
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import serial
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 PTY_MAJORS = range(136, 144)
 """Character majors of Unix98 pseudo-terminal slaves (Linux, Documentation/admin-guide/devices.txt)."""
 READ_BYTES = 4096
+NAP_S = 50e-6
+"""So short that the processor stays awake, and that whatever else must run on it gets its turn: above all the kernel's
+thread of ordinary priority that brings the bytes of this very port to their reader."""
 MOST_EVENTS = 16
 """Descriptors served in one turn; the others are still ready in the next."""
 
@@ -99,6 +103,21 @@ class OpenPort:
         self._serial.close()
 
 
+class Watch(NamedTuple):
+    """Sleep until ``from_ns`` at most, then poll without sleeping until ``until_ns``; CLOCK_MONOTONIC.
+
+    ``awake_ns``: after so long without sleep comes a nap; 0: nothing but naps. Up to ``calm_ns`` there is time for
+    ``meanwhile``, at most every ``every_ns``.
+    """
+
+    from_ns: int
+    until_ns: int
+    awake_ns: int
+    calm_ns: int
+    meanwhile: Callable[[], None]
+    every_ns: int
+
+
 class HotSelector(selectors.EpollSelector):
     """A selector that serves chosen descriptors itself, where the poll returns, before the loop's bookkeeping.
 
@@ -112,8 +131,8 @@ class HotSelector(selectors.EpollSelector):
         # The base class keeps it there in every version of Python; its own way from poll to key costs microseconds.
         self._epoll: select.epoll = self._selector  # type: ignore[attr-defined]
         self._hot: dict[int, Callable[[], None]] = {}
-        self.before_wait: Callable[[], None] = lambda: None
-        """Called when there is nothing to do but wait."""
+        self.before_wait: Callable[[], Watch | None] = lambda: None
+        """Called when there is nothing to do but wait; says from when on to wait without sleeping."""
         self.polled = False
         """A poll has returned; whoever looks at this takes it back."""
 
@@ -136,9 +155,8 @@ class HotSelector(selectors.EpollSelector):
         wait_s = None if timeout is None else max(math.ceil(timeout * 1e3) * 1e-3, 0.0)
         rest: list[tuple[int, int]] = []
         hot = self._hot
-        if wait_s != 0.0:
-            self.before_wait()
-        for fd, events in self._epoll.poll(wait_s, MOST_EVENTS):
+        watch = None if wait_s == 0.0 else self.before_wait()
+        for fd, events in self._epoll.poll(wait_s, MOST_EVENTS) if watch is None else self._watched(wait_s, watch):
             callback = hot.get(fd)
             if callback is None:
                 rest.append((fd, events))
@@ -146,6 +164,34 @@ class HotSelector(selectors.EpollSelector):
                 callback()
         self.polled = True
         return self._keys(rest) if rest else []
+
+    def _watched(self, wait_s: float | None, watch: Watch) -> list[tuple[int, int]]:
+        """Sleep until the watch begins, then poll and nap until it ends; return nothing, or what has come."""
+        now_ns = time.monotonic_ns()
+        poll = self._epoll.poll
+        end_ns = watch.until_ns
+        if wait_s is not None:
+            end_ns = min(end_ns, now_ns + int(wait_s * 1e9))
+        # Whole milliseconds, and down: the watch must not be overslept.
+        sleep_ms = (watch.from_ns - now_ns) // 1_000_000
+        if sleep_ms > 0:
+            if ready := poll(sleep_ms * 1e-3, MOST_EVENTS):
+                return ready
+            now_ns = time.monotonic_ns()
+        hot = list(self._hot)
+        again_ns, nap_ns = now_ns + watch.every_ns, now_ns + watch.awake_ns
+        while not (ready := poll(0, MOST_EVENTS)):
+            now_ns = time.monotonic_ns()
+            if now_ns >= end_ns:
+                break
+            if now_ns >= nap_ns:
+                # epoll has no shorter wait than a millisecond; this one ends with the first hot byte, too.
+                select.select(hot, (), (), NAP_S)
+                nap_ns = time.monotonic_ns() + watch.awake_ns
+            if again_ns <= now_ns < watch.calm_ns:
+                watch.meanwhile()
+                again_ns = time.monotonic_ns() + watch.every_ns
+        return ready
 
     def _keys(self, ready: list[tuple[int, int]]) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what the base class would; what a hot callback has unregistered is left out."""
