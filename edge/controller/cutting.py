@@ -46,6 +46,8 @@ class CutRecord:
     verified_ns: int | None = None
     rounds: int = 0
     escalated: bool = False
+    held: bool = False
+    """Verified at 0 V without current, the output still on."""
 
 
 class Cutter:
@@ -83,6 +85,8 @@ class Cutter:
         self._record: CutRecord | None = None
         # Drawn ahead: the first bytes of a cut wait for no system call but their own.
         self.first_tag = recorder.outside.draw("tag", 255)
+        self.hold = False
+        """A planned cut that is seen at 0 V without current stays there, the output on, until the plan goes on."""
         self._readings = 0
         self._deadline_ns = 0
         self._read_deadline_ns = 0
@@ -151,14 +155,28 @@ class Cutter:
         sample = self._smu.sample(line, t_ns, 0.0, Phase.CUT)
         verdict = self._guard.observe_cut(sample)
         self._readings += 1
+        # The level is said by the reading itself: one that was not taken at 0 V is none.
+        quiet = abs(sample.current_a) <= self._guard.floor_a
         if verdict is not None:
             self.protective(verdict, t_ns)
-        elif abs(sample.current_a) <= self._guard.floor_a or self._readings >= CUT_READINGS:
+        elif quiet and self.hold:
+            self._held(t_ns)
+        elif quiet or self._readings >= CUT_READINGS:
             self._begin_rounds()
         else:
             self._ask()
         self._recorder.sample(sample)
         self._report.last_sample = sample
+
+    def _held(self, t_ns: int) -> None:
+        record, self._record = self._record, None
+        if record is None:
+            return
+        record.verified_ns = t_ns
+        record.held = True
+        event = self._write_event(record)
+        self._guard.hold()
+        self._on_off(record, event)
 
     # -- rounds and their proof
 
@@ -291,6 +309,8 @@ class Cutter:
         }
         # Not among the scalars, which go into a run's results: who acted is told where the cut is.
         acted = self._acted(record)
+        if record.held:
+            scalars["held"] = True
         document = {**scalars, "run": record.run, "actuators": acted}
         if record.state_before is State.ENERGISED:
             event = self._guard.event(

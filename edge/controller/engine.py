@@ -367,11 +367,11 @@ class Engine:
         else:
             self._trip(Verdict.OUTPUT_CHANGED if line == b"0" else Verdict.UNPARSABLE, t_ns)
 
-    async def ramp(self, levels_v: tuple[float, ...], dwell_s: float) -> Outcome:
+    async def ramp(self, levels_v: tuple[float, ...], dwell_s: float, *, hold: bool = False) -> Outcome:
         """Set each level for ``dwell_s``, reading at least once at each; returns at the end or after a verified cut.
 
-        Raises PlanRefusedError for a level above what was armed: the ceiling is held here, whatever a plan says of
-        itself.
+        ``hold``: a planned cut stays at 0 V with the output on, if it is seen without current there. Raises
+        PlanRefusedError for a level above what was armed: the ceiling is held here, whatever a plan says of itself.
         """
         self._require(State.ENERGISED)
         bound_v = min(self._armed_v, self.config.limits.voltage_v) + 1e-9
@@ -381,6 +381,7 @@ class Engine:
                 raise PlanRefusedError(
                     f"the plan asks for {level!r} V, it armed for {self._armed_v:g} V", reason="undeclared_bias"
                 )
+        self._cutter.hold = hold
         self._levels = levels_v
         # Messages are made one ahead, never all at once: 100 ms of work here would look like a hang to the keeper.
         self._message = self._level_message(0)
@@ -545,7 +546,7 @@ class Engine:
         self.enable.after_cut(record)
         latency_s = None if record.verified_ns is None else (record.verified_ns - record.decided_ns) * 1e-9
         verdict = record.verdict.value if record.verdict else None
-        self._finish(Outcome(verdict, tuple(self._samples), event, latency_s=latency_s))
+        self._finish(Outcome(verdict, tuple(self._samples), event, latency_s=latency_s, held=record.held))
         waiters, self._off_waiters = self._off_waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -254,14 +254,19 @@ class Runner:
         if self._stop_by is not None and self._engine.state in (State.SAFE, State.ARMED):
             self._engine.disarm()
             raise _StoppedError
+        if self._stop_by is not None and self._engine.state is State.ENERGISED:
+            # It came during a planned cut that was then held at 0 V: nothing follows but the end.
+            await self._engine.end()
+            raise _StoppedError
         match step:
             case Arm(phase, v_max_v, range_a):
                 await self._arm(phase, v_max_v, range_a)
                 return Outcome()
             case Energise():
                 return await self._energise()
-            case Ramp(levels_v, dwell_s):
-                return await self._engine.ramp(levels_v, dwell_s)
+            case Ramp(levels_v, dwell_s, after_cut):
+                self._check_rearms()
+                return await self._engine.ramp(levels_v, dwell_s, hold=after_cut == "hold_0v")
             case End():
                 return await self._engine.end()
             case Interview(times):
@@ -324,13 +329,16 @@ class Runner:
                 raise _StoppedError from error
             raise StepFailedError(str(error)) from error
 
-    async def _arm(self, phase: Phase, v_max_v: float, range_a: float | None) -> None:
+    def _check_rearms(self) -> None:
         if self._rearms > self._config.limits.rearms_per_run:
             raise PlanRefusedError(
                 f"{self._rearms} planned cuts in this run, limits.rearms_per_run = "
                 f"{self._config.limits.rearms_per_run}; start another run",
                 reason="rearms",
             )
+
+    async def _arm(self, phase: Phase, v_max_v: float, range_a: float | None) -> None:
+        self._check_rearms()
         declared_v = self._plan_v_max
         if not v_max_v <= max(declared_v, LEAST_DECLARED_V):
             raise PlanRefusedError(

@@ -27,7 +27,9 @@ class IvPlan:
     ``to_v``: turning point, -20..20 V, not 0; plating is negative. ``step_v``: 0.0001..1 V. ``dwell_s``: time at each
     level, 0.001..3600 s; a level lasts at least one reading (about 23 ms at 57600 baud). ``cycles``: 1..10000.
     ``on_trigger``: "stop" after the first trigger, or "continue" with the next cycle, spending a re-arm each.
-    ``back_scan``: measure the low-resistance state after a trigger. ``accept_clamp``,
+    ``back_scan``: measure the low-resistance state after a trigger. ``after_cut``: "off", or "hold_0v": the output
+    stays on at 0 V between a trigger and the next cycle, once it is seen without current there; needs ``on_trigger``
+    "continue" and no back scan, whose range can only be set with the output off. ``accept_clamp``,
     ``accept_unprotected_host``: see the README, "What refuses to run".
     """
 
@@ -37,6 +39,7 @@ class IvPlan:
     cycles: int = 1
     on_trigger: Literal["stop", "continue"] = "stop"
     back_scan: bool = True
+    after_cut: Literal["off", "hold_0v"] = "off"
     accept_clamp: bool = False
     accept_unprotected_host: bool = False
 
@@ -49,6 +52,11 @@ class IvPlan:
         whole("iv", "cycles", self.cycles, 1, 10_000)
         if self.on_trigger not in ("stop", "continue"):
             raise refuse("iv", "on_trigger", self.on_trigger, "stop or continue")
+        if self.after_cut not in ("off", "hold_0v"):
+            raise refuse("iv", "after_cut", self.after_cut, "off or hold_0v")
+        if self.after_cut == "hold_0v" and (self.on_trigger != "continue" or self.back_scan):
+            also = "off, or on_trigger = continue and back_scan = false with it"
+            raise refuse("iv", "after_cut", self.after_cut, also)
         for name in ("back_scan", "accept_clamp", "accept_unprotected_host"):
             flag("iv", name, getattr(self, name))
         if abs(to_v) < step_v:
@@ -97,14 +105,18 @@ class IvPlan:
         # The events are in their own stream; a run document must stay small however many cycles there are.
         triggers: collections.deque[dict[str, Any]] = collections.deque(maxlen=MAX_LISTED)
         found = done = 0
+        held = False
         for cycle in range(self.cycles):
             yield Progress(cycle / self.cycles, f"cycle {cycle + 1} of {self.cycles}: 0 -> {self.to_v:g} V -> 0")
-            yield Arm(Phase.SEEK, self.v_max_v)
-            yield Energise()
-            outcome = yield Ramp(levels, self.dwell_s)
+            if not held:
+                yield Arm(Phase.SEEK, self.v_max_v)
+                yield Energise()
+            outcome = yield Ramp(levels, self.dwell_s, self.after_cut)
             done = cycle + 1
-            if outcome.verdict is None:
+            held = outcome.held
+            if outcome.verdict is None or (held and done == self.cycles):
                 yield End()
+            if outcome.verdict is None:
                 continue
             trigger = {"cycle": cycle, "verdict": outcome.verdict, **(outcome.event or {})}
             if self.back_scan:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from edge.errors import TipguardError
 from edge.samples import Phase, Sample
@@ -36,10 +36,15 @@ class Energise:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ramp:
-    """Set each level in V for ``dwell_s``, reading at least once at each. Ends early at a cut."""
+    """Set each level in V for ``dwell_s``, reading at least once at each. Ends early at a cut.
+
+    ``after_cut``: "off", or "hold_0v": a planned cut that is seen without current at 0 V leaves the output on (the
+    outcome is ``held``), and the next step is another ramp or the end, at once; one that is not seen so goes off.
+    """
 
     levels_v: tuple[float, ...]
     dwell_s: float
+    after_cut: Literal["off", "hold_0v"] = "off"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +112,8 @@ Step = Arm | Energise | Ramp | End | Progress | Lift | MoveTo | Approach | Touch
 class Outcome:
     """How a step ended.
 
-    ``verdict``: None, or the id of the planned cut that ended it (then the output is verified off).
+    ``verdict``: None, or the id of the planned cut that ended it; then the output is verified off, unless it is
+    ``held``: on, and verified to stand at 0 V without current.
     ``samples``: those taken during a :class:`Ramp`, newest last, at most the last 65536.
     ``event``: scalars of the setting event that the cut recorded.
     ``t_ns``: when contact was found, or the step was done. ``position_m``: where the stage's sensors say the axes are.
@@ -123,6 +129,7 @@ class Outcome:
     touching: bool | None = None
     latency_s: float | None = None
     figures: dict[str, Any] | None = None
+    held: bool = False
 
 
 class StepFailedError(TipguardError):

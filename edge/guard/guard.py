@@ -38,6 +38,7 @@ class Guard:
         """What events are about: site, position; plain values. Goes into every setting event."""
         self._detector: Detector | None = None
         self._cut_detector: Detector | None = None
+        self._settings: DetectorSettings | None = None
 
     @property
     def state(self) -> State:
@@ -69,9 +70,19 @@ class Guard:
         self.spec = spec
         self.phase = spec.phase
         self.floor_a = settings.evidence_a
+        self._settings = settings
+        self._begin(spec, settings)
+
+    def _begin(self, spec: PhaseSpec, settings: DetectorSettings) -> None:
         self._detector = Detector(settings, spec.tests)
         self._cut_detector = Detector(settings, phase_spec(Phase.CUT, 0.0).tests)
         self._capture.reset(evidence_a=settings.evidence_a, series_ohm=self._series_ohm)
+
+    def hold(self) -> None:
+        """A planned cut stands at 0 V, seen to be without current: ENERGISED again, and judged from the beginning."""
+        self.machine.move(Cause.HELD_AT_ZERO)
+        if self.spec is not None and self._settings is not None:
+            self._begin(self.spec, self._settings)
 
     def observe(self, sample: Sample) -> Verdict | None:
         """Look at one sample; None, or why the bias must go. The caller cuts before it does anything else."""

@@ -24,7 +24,8 @@ class State(enum.Enum):
     ARMED = "ARMED"
     """Output off; range and limit set and read back for the phase to come; detector reset."""
     ENERGISED = "ENERGISED"
-    """From the output-on command to the start of a cut, whatever the level in between."""
+    """From the output-on command to the start of a cut, whatever the level in between; again from a planned cut that is
+    held at 0 V, where the plan asks for that."""
     CUTTING = "CUTTING"
     """A cut was sent and is not verified yet."""
     TRIPPED = "TRIPPED"
@@ -42,6 +43,7 @@ class Cause(enum.Enum):
     PLANNED_CUT = "planned cut"
     PROTECTIVE_CUT = "protective cut"
     CUT_VERIFIED = "cut verified"
+    HELD_AT_ZERO = "held at 0 V"
     PROTECTIVE_CUT_VERIFIED = "protective cut verified"
     RESTART_LATCH = "restart latch"
     REARM = "re-arm by a person"
@@ -62,6 +64,7 @@ TRANSITIONS: Final[dict[tuple[State, Cause], State]] = {
     # A planned cut that goes wrong becomes a protective one; the state stays, the way out changes.
     (State.CUTTING, Cause.PROTECTIVE_CUT): State.CUTTING,
     (State.CUTTING, Cause.CUT_VERIFIED): State.SAFE,
+    (State.CUTTING, Cause.HELD_AT_ZERO): State.ENERGISED,
     (State.CUTTING, Cause.PROTECTIVE_CUT_VERIFIED): State.TRIPPED,
     (State.TRIPPED, Cause.REARM): State.SAFE,
     (State.TRIPPED, Cause.PROTECTIVE_CUT): State.CUTTING,
@@ -102,7 +105,7 @@ class StateMachine:
     def move(self, cause: Cause) -> State:
         """Follow the table; raise :class:`IllegalTransitionError` where it has no entry."""
         # A protective cut can only be left as one: verifying it as a planned cut would skip the latch.
-        if self._protective and self._state is State.CUTTING and cause is Cause.CUT_VERIFIED:
+        if self._protective and self._state is State.CUTTING and cause in (Cause.CUT_VERIFIED, Cause.HELD_AT_ZERO):
             raise IllegalTransitionError(self._state, cause)
         try:
             after = TRANSITIONS[self._state, cause]

@@ -118,6 +118,7 @@ def test_a_pause_cut_short_does_not_step_a_later_run(tmp_path: Path) -> None:
     on_bench(tmp_path, test)
 
 
+@pytest.mark.realtime
 def test_a_plan_of_many_levels_never_holds_the_loop(tmp_path: Path) -> None:
     async def test(bench: VirtualBench) -> None:
         bench.start(IvPlan(to_v=-1.0, step_v=1e-4, dwell_s=0.001, back_scan=False))

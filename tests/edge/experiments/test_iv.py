@@ -149,6 +149,7 @@ def test_it_is_a_plan_and_says_what_it_will_do() -> None:
         "cycles": 3,
         "on_trigger": "stop",
         "back_scan": True,
+        "after_cut": "off",
         "accept_clamp": True,
         "accept_unprotected_host": False,
         "v_max_v": 0.6,

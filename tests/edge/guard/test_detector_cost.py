@@ -55,6 +55,7 @@ def seconds(step: Callable[[Sample], object], readings: Sequence[Sample]) -> flo
     return time.perf_counter() - start
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize(("what", "ohm"), [("in the noise", 1e12), ("visible", 1e5)])
 def test_at_most_four_times_the_threshold_loop(what: str, ohm: float) -> None:
     readings = samples(ohm)

@@ -17,10 +17,15 @@ ALLOWED = {
     "SAFE": {"LIMITS_READ_BACK": "ARMED", "PROTECTIVE_CUT": "CUTTING", "RESTART_LATCH": "TRIPPED"},
     "ARMED": {"DISARM": "SAFE", "OUTPUT_ON_SENT": "ENERGISED", "PROTECTIVE_CUT": "CUTTING"},
     "ENERGISED": {"NORMAL_END": "CUTTING", "PLANNED_CUT": "CUTTING", "PROTECTIVE_CUT": "CUTTING"},
-    "CUTTING": {"PROTECTIVE_CUT": "CUTTING", "CUT_VERIFIED": "SAFE", "PROTECTIVE_CUT_VERIFIED": "TRIPPED"},
+    "CUTTING": {
+        "PROTECTIVE_CUT": "CUTTING",
+        "CUT_VERIFIED": "SAFE",
+        "HELD_AT_ZERO": "ENERGISED",
+        "PROTECTIVE_CUT_VERIFIED": "TRIPPED",
+    },
     "TRIPPED": {"REARM": "SAFE", "PROTECTIVE_CUT": "CUTTING"},
 }
-VERIFIED = {Cause.VERIFIED_OFF, Cause.CUT_VERIFIED, Cause.PROTECTIVE_CUT_VERIFIED}
+VERIFIED = {Cause.VERIFIED_OFF, Cause.CUT_VERIFIED, Cause.HELD_AT_ZERO, Cause.PROTECTIVE_CUT_VERIFIED}
 PAIRS = list(itertools.product(State, Cause))
 WALKS = st.lists(st.sampled_from(Cause), max_size=40)
 
@@ -91,8 +96,9 @@ def test_a_protective_cut_is_never_verified_as_a_planned_one() -> None:
     machine = machine_in(State.ENERGISED)
     machine.move(Cause.PROTECTIVE_CUT)
     assert machine.protective
-    with pytest.raises(IllegalTransitionError):
-        machine.move(Cause.CUT_VERIFIED)
+    for cause in (Cause.CUT_VERIFIED, Cause.HELD_AT_ZERO):
+        with pytest.raises(IllegalTransitionError):
+            machine.move(cause)
     assert machine.state is State.CUTTING
     assert machine.move(Cause.PROTECTIVE_CUT_VERIFIED) is State.TRIPPED
     assert machine.protective
