@@ -152,6 +152,7 @@ services() {
         template=$(mktemp)
         sed -e 's|/etc/tipguard/rig\.toml|/etc/tipguard/%i.toml|' \
             -e 's|^\(After=.*\)tipguard-controller\.service|\1tipguard-controller@%i.service|' \
+            -e 's|^\(LoadCredential=.*:tipguard\)\.rig\.|\1.%i.|' \
             -e 's|^\(Description=.*\)$|\1 (%i)|' "$here/systemd/$unit.service" >"$template"
         put "$template" "/etc/systemd/system/$unit@.service" 644
         rm -f "$template"

@@ -4,7 +4,7 @@ Standard library only. Run it in a fresh environment that holds what ``pyproject
 
     python3 -m venv --clear .venv
     .venv/bin/pip install 'setuptools>=77'
-    .venv/bin/pip install --no-build-isolation -e '.[demo,dev,gpio,strangers]'
+    .venv/bin/pip install --no-build-isolation -e '.[certs,demo,dev,gpio,store,strangers]'
     .venv/bin/python deploy/lock.py
     make lock-check
 

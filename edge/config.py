@@ -411,7 +411,7 @@ realtime = "auto"            # "auto": SCHED_FIFO and locked memory where permit
 
 [uplink]
 host = "127.0.0.1"
-port = 1883
+port = 1883                  # with ca_file usually 8883
 # username = "bench-1"
 # password_file = "mqtt-password"   # beside this file, or a systemd credential of this name
 # ca_file = "ca.pem"         # the lab's CA: TLS 1.3 from here on; `tipguard certs` makes these three

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from edge.config_base import Section
+from edge.tls import LOOPBACK, PLAIN_PORT, TLS_PORT
 
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 StoreName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
 Verb = Literal["status", "stop", "run", "rearm"]
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class UplinkConfig(Section):
     """Where frames go, and who says so."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65_535)] = 1883
+    port: Annotated[int, Field(ge=1, le=65_535)] = PLAIN_PORT
+    """Where it is not given: 8883 with ``ca_file``, 1883 without."""
     username: str | None = None
     password_file: FilePath | None = None
     """Relative names are looked for in $CREDENTIALS_DIRECTORY first, then beside the rig's file."""
@@ -32,6 +33,11 @@ class UplinkConfig(Section):
     """Where MQTT without TLS may go to; "anywhere" sends samples and passwords in the clear."""
     metrics_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """Prometheus metrics at http://127.0.0.1:<port>/metrics."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _usual_port(cls, data: object) -> object:
+        return {"port": TLS_PORT, **data} if isinstance(data, dict) and data.get("ca_file") else data
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:

@@ -55,6 +55,8 @@ mount -t cgroup2 own /sys/fs/cgroup
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
 mount -o remount,bind,ro /
+# Shared among themselves, as on a whole machine: a service's credentials are mounted by a child of systemd's.
+mount --make-rshared /
 export SYSTEMD_UNIT_PATH=/etc/systemd/system container=tipguard-test
 exec "$4" --system --unit=ours.target --log-target=console --log-level=warning --show-status=no
 """

@@ -152,7 +152,21 @@ def test_a_further_rig_s_unit_is_the_same_but_for_the_name(tmp_path: Path, name:
     assert first == unit_text(name)
     assert "rig.toml" not in " ".join(settings(further)["ExecStart"])
     differing = [key for key, values in settings(further).items() if values != settings(first)[key]]
-    expected = (
-        {"Description", "ExecStart", "ExecStopPost"} if "controller" in name else {"Description", "After", "ExecStart"}
-    )
+    expected = {"Description", "ExecStart"}
+    expected |= {"ExecStopPost"} if "controller" in name else {"After", "LoadCredential"}
     assert set(differing) == expected
+
+
+def test_the_uplink_s_secrets_are_each_rig_s_own_and_none_need_be_there(tmp_path: Path) -> None:
+    assert install(tmp_path, "--no-packages").returncode == 0
+    further = settings((tmp_path / "etc/systemd/system/tipguard-uplink@.service").read_text(encoding="utf-8"))
+    for named, rig in ((settings(unit_text("tipguard-uplink")), "rig"), (further, "%i")):
+        sources = dict(value.split(":") for value in named["LoadCredential"])
+        assert sources == {
+            "ca.pem": "tipguard.ca.pem",
+            "uplink.pem": f"tipguard.{rig}.pem",
+            "uplink.key": f"tipguard.{rig}.key",
+            "mqtt-password": f"tipguard.{rig}.mqtt-password",
+        }
+        # A path would be a file that must be there, or the service does not start.
+        assert not any("/" in source for source in sources.values())
