@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import msgpack
 from edge.errors import FlightError, RingError
 from edge.ring import MAGIC as RING_MAGIC
 from edge.ring import Kind, Record, RingReader
+from edge.rundir import state_dir
 from edge.tape import GAP, VERSION, Entry, unpack
 
 FORMAT: Final = "tipguard-flight"
@@ -55,25 +55,8 @@ def encode(record: FlightRecord | Record) -> bytes:
 
 
 def flight_dir(rig: str, directory: str | None = None) -> Path:
-    """Return where a rig's segments are; does not make it.
-
-    ``directory``: what the configuration says. Else below the service's state directory ($STATE_DIRECTORY) or the
-    user's ($XDG_STATE_HOME); where somebody named a run directory and neither of these, in there; else below
-    ~/.local/state.
-    """
-    if directory is not None:
-        return Path(directory) / rig
-    service = os.environ.get("STATE_DIRECTORY")
-    if service:
-        return Path(service.split(":", 1)[0]) / "flight" / rig
-    user = os.environ.get("XDG_STATE_HOME")
-    if user:
-        return Path(user) / "tipguard" / "flight" / rig
-    run = os.environ.get("RUNTIME_DIRECTORY")
-    if run:
-        # No rig's own directory is called so: an id has no dot.
-        return Path(run.split(":", 1)[0]) / "flight.d" / rig
-    return Path.home() / ".local" / "state" / "tipguard" / "flight" / rig
+    """Return where a rig's segments are; does not make it. ``directory``: what the configuration says."""
+    return state_dir("flight", rig, directory)
 
 
 def segments(directory: Path) -> list[Path]:

@@ -7,7 +7,8 @@ v          int      schema version, 1
 kind       str      "samples", "event", "run", "epoch" or "tombstone"
 rig        str      name of the rig: lower-case letters, digits, hyphens; at most 32
 epoch      str      16 hex digits, drawn at random at each start of the controller; never ordered
-stream     str      "samples", "events", "runs", "epochs" or "tombstones": what ``seq`` counts
+stream     str      "samples", "events", "runs", "epochs" or "tombstones": what ``seq`` counts; a tombstone also
+                    stands in any other stream, where a frame was
 seq        int      number of this frame in (rig, epoch, stream), from 0 without holes; that is its identity
 run        str      16 hex digits of the run it belongs to, or ""
 n          int      rows in ``cols``; 0 when there are none
@@ -59,6 +60,7 @@ MAX_COLUMNS: Final = 64
 STREAM_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
     {"samples": "samples", "event": "events", "run": "runs", "epoch": "epochs", "tombstone": "tombstones"}
 )
+STREAMS: Final = frozenset(STREAM_OF_KIND.values())
 TOPIC_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
     # What interrupts or explains the data travels with the events.
     {"samples": "samples", "event": "events", "run": "runs", "epoch": "events", "tombstone": "events"}
@@ -160,6 +162,25 @@ def sample_frame(
     return _pack({**head, "n": len(samples), "first": first, "cols": cols})
 
 
+def table_frame(rig: str, epoch: int, seq: int, first: int, table: npt.NDArray[Any], utc: UtcMapping) -> bytes:
+    """Return the frame of 1..4096 samples given as records: fields named and typed as in the table above, and ``run``.
+
+    The same bytes as :func:`sample_frame` makes of the same samples, in a tenth of the time.
+    """
+    if not 0 < len(table) <= MAX_SAMPLES:
+        raise FrameError(f"frame of {len(table)} samples; 1..{MAX_SAMPLES}")
+    cols = {
+        name: {"dtype": dtype, "unit": unit, "data": table[name].tobytes()}
+        for name, (dtype, unit) in SAMPLE_COLUMNS.items()
+    }
+    runs = table["run"]
+    run = int(runs[0])
+    if mixed := bool((runs != run).any()):
+        cols["run"] = {"dtype": "<u8", "unit": "", "data": runs.tobytes()}
+    head = _head("samples", rig, epoch, seq, hex16(run) if run and not mixed else "", int(table["t_ns"][0]), utc)
+    return _pack({**head, "n": len(table), "first": first, "cols": cols})
+
+
 def doc_frame(kind: str, rig: str, epoch: int, seq: int, doc: Mapping[str, Any], utc: UtcMapping) -> bytes:
     """Return the frame of a document; its "t_ns" and "run" (id or hex digits), if any, go into the frame's head.
 
@@ -175,6 +196,20 @@ def doc_frame(kind: str, rig: str, epoch: int, seq: int, doc: Mapping[str, Any],
     t_ns = doc.get("t_ns")
     head = _head(kind, rig, epoch, seq, run, t_ns if type(t_ns) is int else 0, utc)
     return _pack({**head, "n": 0, "first": 0, "doc": doc})
+
+
+def tombstone_in_place(
+    rig: str, epoch: int, stream: str, seq: int, doc: Mapping[str, Any], utc: UtcMapping, run: str = ""
+) -> bytes:
+    """Return what stands where a frame was: same identity, kind "tombstone". ``doc`` says what is missing and why.
+
+    Raises :class:`FrameError` for a stream that is none, or a document that msgpack does not take.
+    """
+    if stream not in STREAMS:
+        raise FrameError(f"stream {stream!r}; one of {', '.join(sorted(STREAMS))}")
+    t_ns = doc.get("t_ns")
+    head = _head("tombstone", rig, epoch, seq, run, t_ns if type(t_ns) is int else 0, utc)
+    return _pack({**head, "stream": stream, "n": 0, "first": 0, "doc": doc})
 
 
 def _head(kind: str, rig: str, epoch: int, seq: int, run: str, t0_ns: int, utc: UtcMapping) -> dict[str, Any]:
@@ -216,7 +251,8 @@ def decode_frame(payload: bytes) -> Frame:
         raise FrameError(f"v: schema version {fields['v']}, this program knows {VERSION}")
     kind = _text(fields, "kind")
     stream = _text(fields, "stream")
-    if STREAM_OF_KIND.get(kind) != stream:
+    # A tombstone may also stand in any stream, in the place of a frame of it.
+    if STREAM_OF_KIND.get(kind) != stream and not (kind == "tombstone" and stream in STREAMS):
         raise FrameError(f"kind, stream: {kind[:32]!r} with {stream[:32]!r}")
     n = _int(fields, "n", (0, MAX_SAMPLES))
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -339,6 +375,8 @@ class _Timex(ctypes.Structure):
     )
 
 
+# Looked up once: it is asked for every frame.
+_adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
 _STA_UNSYNC: Final = 0x0040
 _TIME_ERROR: Final = 5
 
@@ -346,7 +384,7 @@ _TIME_ERROR: Final = 5
 def read_discipline() -> Discipline:
     """Ask the kernel (adjtimex, read only). A kernel that does not answer counts as not synchronised."""
     timex = _Timex()
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    state = _adjtimex(ctypes.byref(timex))
     synchronised = state not in {-1, _TIME_ERROR} and not timex.status & _STA_UNSYNC
     return Discipline(synchronised, max(0, timex.maxerror) * 1000)
 
@@ -360,7 +398,7 @@ def utc_mapping(
 
     The real-time clock is read between two readings of the monotonic one, five times; the tightest pair counts.
     """
-    width, offset = min(_sandwich(monotonic, realtime) for _ in range(5))
+    width, offset = min([_sandwich(monotonic, realtime) for _ in range(5)])
     known = discipline()
     return UtcMapping(offset, known.synchronised, (width + 1) // 2 + known.max_error_ns)
 

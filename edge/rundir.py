@@ -57,6 +57,28 @@ def rig_dir(rig: str, *, create: bool = False) -> Path:
     return path
 
 
+def state_dir(what: str, rig: str, directory: str | None = None) -> Path:
+    """Return where a rig keeps ``what`` on disk, "flight" or "outbox"; does not make it.
+
+    ``directory``: what the configuration says. Else below the service's state directory ($STATE_DIRECTORY) or the
+    user's ($XDG_STATE_HOME); where somebody named a run directory and neither of these, in there; else below
+    ~/.local/state.
+    """
+    if directory is not None:
+        return Path(directory) / rig
+    service = os.environ.get("STATE_DIRECTORY")
+    if service:
+        return Path(service.split(":", 1)[0]) / what / rig
+    user = os.environ.get("XDG_STATE_HOME")
+    if user:
+        return Path(user) / "tipguard" / what / rig
+    run = os.environ.get("RUNTIME_DIRECTORY")
+    if run:
+        # No rig's own directory is called so: an id has no dot.
+        return Path(run.split(":", 1)[0]) / f"{what}.d" / rig
+    return Path.home() / ".local" / "state" / "tipguard" / what / rig
+
+
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Replace a small file in one step, so that a reader never sees half of it."""
     partial = path.with_name(path.name + ".new")

@@ -10,12 +10,22 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from edge import rundir
-from edge.cli.common import DEFAULT_CONFIG, EXIT_FAILED, ConfigArgument, client_for, err, guarded, mqtt_password
+from edge.cli.common import (
+    DEFAULT_CONFIG,
+    EXIT_FAILED,
+    ConfigArgument,
+    broker_files,
+    client_for,
+    err,
+    guarded,
+    mqtt_password,
+)
 from edge.cli.layout import say
 from edge.cli.words import REARM, state_in_words
 from edge.config import Config, load
@@ -24,6 +34,7 @@ from edge.controller.realtime import die_with_parent
 from edge.errors import BusyError, RingError, TipguardError
 from edge.flight import flight_dir
 from edge.logs import configure_logs
+from edge.tls import refuse_foreign
 
 UPLINK_PAUSE_S: Final = 1.0
 UPLINK_PAUSE_MAX_S: Final = 60.0
@@ -89,7 +100,7 @@ def uplink(
             if os.getppid() != with_parent:
                 return EXIT_FAILED
         configure_logs()
-        settings = uplink_settings(loaded)
+        settings = uplink_settings(loaded, config.parent)
 
         async def serve_uplink() -> None:
             stop = asyncio.Event()
@@ -119,20 +130,40 @@ def _worker_status(config: Config) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def uplink_settings(config: Config) -> Any:  # noqa: ANN401 - UplinkSettings, imported lazily
-    """Build the uplink's settings from a rig's configuration; raise ConfigError for an unreadable password."""
+def uplink_settings(config: Config, beside: Path | None = None) -> Any:  # noqa: ANN401 - UplinkSettings, imported lazily
+    """Build the uplink's settings from a rig's configuration; raise ConfigError for unusable secrets.
+
+    ``beside``: folder of the rig's file.
+    """
     from edge.uplink import UplinkSettings
 
+    tls = broker_files(config, beside)
+    if tls is not None:
+        # Now, while somebody looks: later it would be one more broker that cannot be reached.
+        tls.context()
+        refuse_foreign(tls, config.rig.id)
     return UplinkSettings(
         rig=config.rig.id,
         ring_path=rundir.rig_dir(config.rig.id) / rundir.RING_FILE,
         host=config.uplink.host,
         port=config.uplink.port,
         username=config.uplink.username,
-        password=mqtt_password(config),
+        password=mqtt_password(config, beside),
+        tls_ca_file=None if tls is None else tls.ca_file,
+        tls_cert_file=None if tls is None else tls.cert_file,
+        tls_key_file=None if tls is None else tls.key_file,
+        plain=config.uplink.plain,
         flight_directory=flight_dir(config.rig.id, config.recorder.directory) if config.recorder.enabled else None,
         flight_keep_bytes=config.recorder.keep_bytes,
         flight_segment_bytes=config.recorder.segment_bytes,
+        outbox_directory=rundir.state_dir("outbox", config.rig.id, config.outbox.directory),
+        stores=config.outbox.stores,
+        budget_bytes=config.outbox.budget_bytes,
+        policy=config.outbox.policy,
+        keep_after_watermark_s=config.outbox.keep_after_watermark_s,
+        redrive_s=config.outbox.redrive_s,
+        metrics_port=config.uplink.metrics_port,
+        remote_users=frozenset(config.remote.users),
     )
 
 

@@ -1,7 +1,13 @@
-"""The uplink: a process that drains the ring and publishes it; it never touches an instrument.
+"""The uplink: a process that drains the ring into the outbox and publishes from there; it never touches an instrument.
 
-``settings`` what it is told, ``mqtt`` the connection, ``assemble`` records to frames, ``window`` what is under way,
-``documents`` the JSON side, ``service`` the process.
+``service`` is the process, ``settings`` what it is told.
+
+* in: ``source`` and ``assemble``, ring to frames
+* on disk: ``outbox_file`` rows, ``outbox`` groups, ``jobs`` the thread, ``salvage`` what damage leaves
+* known of them: ``held`` one stream, by ``ranges`` and ``spans``
+* out: ``lanes`` what is next, ``window`` what is under way, ``mqtt`` and ``keeper`` the connection
+* gone: ``redrive`` what stores have and lack, ``retention`` what is deleted, ``thinning``
+* said and heard: ``documents``, ``figures``, ``metrics``, ``commands``
 """
 
 from edge.uplink.service import run_uplink

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from edge import frames
 from edge.errors import FrameError, RingError
 from edge.ring import TAPE_KINDS, Kind, Record, unpack_sample
+from edge.ring_runs import SampleRun, as_stored, rows
 from edge.samples import Sample
 
 _DOCUMENTS = {
@@ -48,12 +49,17 @@ class Latest:
 class _Open:
     """The frame that is being filled."""
 
-    def __init__(self, record: Record, first: int) -> None:
+    def __init__(self, record: Record | SampleRun, first: int) -> None:
         self.key = record.epoch, record.seq
         self.start = record.pos
         self.first = first
-        self.samples: list[Sample] = []
-        self.runs: list[int] = []
+        self.count = 0
+        self.stored: list[bytes] = []
+        """Sample records as :func:`edge.ring_runs.rows` takes them."""
+
+    def add(self, stored: bytes, count: int) -> None:
+        self.stored.append(stored)
+        self.count += count
 
 
 class Assembler:
@@ -80,14 +86,16 @@ class Assembler:
         """Where in the ring the open frame begins; None when none is open."""
         return self._open.start if self._open else None
 
-    def feed(self, record: Record) -> list[Built]:
-        """Take the next record; return the frames it completes, in order."""
+    def feed(self, record: Record | SampleRun) -> list[Built]:
+        """Take the next record, or run of samples; return the frames it completes, in order."""
         built = []
         if record.epoch != self.epoch:
             # Another start of the worker: nothing more can come for the open frame.
             built += self.close()
             self.epoch, self.prev_epoch, self.worker, self.latest = record.epoch, None, None, None
-        if record.kind == Kind.SAMPLE:
+        if isinstance(record, SampleRun):
+            built += self._samples(record)
+        elif record.kind == Kind.SAMPLE:
             built += self._sample(record)
         elif record.kind == Kind.FRAME_CLOSE:
             if self._open and self._open.key == (record.epoch, record.seq):
@@ -107,7 +115,8 @@ class Assembler:
             return []
         self._closed = frame.key
         epoch, seq = frame.key
-        payload = frames.sample_frame(self._rig, epoch, seq, frame.first, frame.samples, frame.runs, self._utc())
+        table = rows(b"".join(frame.stored))
+        payload = frames.table_frame(self._rig, epoch, seq, frame.first, table, self._utc())
         return [Built("samples", payload, frame.start, epoch, seq, None)]
 
     def _sample(self, record: Record) -> list[Built]:
@@ -125,11 +134,29 @@ class Assembler:
             return built
         if self._open is None:
             self._open = _Open(record, index)
-        if len(self._open.samples) == frames.MAX_SAMPLES:
+        if self._open.count == frames.MAX_SAMPLES:
             self._drop(record, f"its frame has {frames.MAX_SAMPLES} samples already")
             return built
-        self._open.samples.append(sample)
-        self._open.runs.append(run)
+        self._open.add(as_stored(record.payload), 1)
+        return built
+
+    def _samples(self, run: SampleRun) -> list[Built]:
+        """Take a run as if it came sample by sample."""
+        key = run.epoch, run.seq
+        built = self.close() if self._open and self._open.key != key else []
+        held = self._open.count if self._open else 0
+        late = self._closed is not None and self._closed[0] == key[0] and key <= self._closed
+        if late or held + run.samples > frames.MAX_SAMPLES:
+            # Some of it will be dropped; which, and how that is said, is decided in one place.
+            for record in run.records():
+                built += self._sample(record)
+            return built
+        table = rows(run.data)
+        if self._open is None:
+            self._open = _Open(run, int(table["index"][0]))
+        self._open.add(run.data, run.samples)
+        index, uid, *rest = table[-1].item()
+        self.latest = Latest(run.epoch, index, uid, Sample(*rest))
         return built
 
     def _drop(self, record: Record, why: str) -> None:

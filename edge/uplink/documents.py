@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from edge.frames import UtcMapping, hex16
+from edge.frames import UtcMapping, decode_map, hex16
 from edge.samples import Flag, Phase
-from edge.uplink.assemble import Built, Latest
+from edge.uplink.assemble import Latest
 
 VERSION: Final = 1
 MAX_DEPTH: Final = 4
@@ -53,18 +53,19 @@ def summary(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - documents hold
     return str(value)[:MAX_TEXT]
 
 
-def frame_summary(rig: str, built: Built, utc: UtcMapping) -> dict[str, Any]:
-    """Return the JSON summary of an event or run frame."""
-    doc = built.doc or {}
-    t_ns = doc.get("t_ns")
+def frame_summary(payload: bytes) -> dict[str, Any]:
+    """Return the JSON summary of an event or run frame; the time is UTC as the frame itself has it."""
+    fields = decode_map(payload)
+    doc = fields.get("doc") or {}
+    timed = type(doc.get("t_ns")) is int
     return {
         "v": VERSION,
-        "rig": rig,
-        "kind": built.kind,
-        "epoch": hex16(built.epoch),
-        "seq": built.seq,
-        "t_utc": utc_text(t_ns + utc.offset_ns) if type(t_ns) is int else None,
-        "utc_valid": utc.valid,
+        "rig": fields["rig"],
+        "kind": fields["kind"],
+        "epoch": fields["epoch"],
+        "seq": fields["seq"],
+        "t_utc": utc_text(fields["t0_ns"] + fields["mono_to_utc_ns"]) if timed else None,
+        "utc_valid": fields["utc_valid"],
         "doc": summary(doc),
     }
 

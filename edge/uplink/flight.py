@@ -20,6 +20,7 @@ from edge.clock import Clock
 from edge.errors import FlightError
 from edge.flight import SUFFIX, encode, header, read_flight, segments
 from edge.ring import Kind, Record
+from edge.ring_runs import SampleRun
 
 WRITE_NS: Final = 1_000_000_000
 """At the latest so long after it was drained, a record is given to the file system."""
@@ -81,8 +82,15 @@ class FlightWriter:
         self.missed = 0
         """Records that were not kept, since the start."""
 
-    def take(self, record: Record) -> None:
-        """Take the next record of the ring; what goes to disk, and when, is decided here."""
+    def take(self, record: Record | SampleRun) -> None:
+        """Take the next record of the ring, or run of them; what goes to disk, and when, is decided here."""
+        if isinstance(record, SampleRun):
+            for one in record.records():
+                self._take(one)
+        else:
+            self._take(record)
+
+    def _take(self, record: Record) -> None:
         now_ns = self._clock.now_ns()
         if not self._look(now_ns):
             self.missed += 1

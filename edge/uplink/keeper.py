@@ -97,7 +97,7 @@ class Keeper:
         self._said = why
         self._log.warning(
             f"broker {self._where} unreachable: {why}; is it running there, and are [uplink] host, port and username "
-            "right? frames wait in the ring; trying again",
+            "right? frames wait in the outbox; trying again",
             retry_max_s=self._settings.backoff_max_s,
         )
 

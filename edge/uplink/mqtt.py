@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +21,11 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge.errors import RemoteError
+from edge.errors import ConfigError, RemoteError
+from edge.tls import why_refused
+from edge.uplink.paho_short import shorten
 from edge.uplink.settings import UplinkSettings
 
 NO_SUBSCRIBERS: Final = 0x10
@@ -60,10 +63,39 @@ class Publication:
     qos: int = 1
     retain: bool = False
     content_type: str = _JSON
+    correlation: bytes | None = None
+    """Of an answer: what the question had along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message from the broker."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    """It was published with the retain flag, now or long ago."""
+    qos: int
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    content_type: str | None = None
+
+
+OnMessage = Callable[[Incoming], None]
 
 
 class Connection(Protocol):
     """An open connection; everything happens on one event loop."""
+
+    on_message: OnMessage | None
+    """Called from the loop with everything that arrives; to be set before subscribing."""
+
+    def subscribe(self, filters: Sequence[str], *, kept: bool = True) -> asyncio.Future[list[int]]:
+        """Ask for these topics at QoS 1; return the future reason codes, >= 0x80 for one that is refused.
+
+        ``kept``: with what the broker retains of them. A command that was kept is none: only what comes from now on.
+        The future stays pending when the connection ends first. Raises :class:`BrokerLostError` when it has ended.
+        """
 
     @property
     def window(self) -> int:
@@ -99,10 +131,34 @@ def reason_text(code: int) -> str:
     return f"{name} (0x{code:02X})"
 
 
+class _Packed(Properties):
+    """Properties that are the same for every frame: packed once, where paho packs them anew each time."""
+
+    _bytes: bytes | None = None
+
+    def pack(self) -> bytes:
+        """Return their bytes; nothing may be set after the first call."""
+        if self._bytes is None:
+            packed = super().pack()  # type: ignore[no-untyped-call]  # paho's
+            # Properties itself lets nothing be set that MQTT does not know.
+            object.__setattr__(self, "_bytes", packed)
+        return self._bytes or b""
+
+
 @lru_cache(maxsize=8)
 def _properties(packet_type: int, content_type: str) -> Properties:
-    properties = Properties(packet_type)  # type: ignore[no-untyped-call]  # paho annotates no constructor here
+    properties = _Packed(packet_type)  # type: ignore[no-untyped-call]  # paho annotates no constructor here
     properties.ContentType = content_type
+    return properties
+
+
+def _with_correlation(publication: Publication) -> Properties:
+    if publication.correlation is None:
+        return _properties(PacketTypes.PUBLISH, publication.content_type)
+    # Never the cached ones: the next publish would carry it, too.
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho annotates no constructor here
+    properties.ContentType = publication.content_type
+    properties.CorrelationData = publication.correlation
     return properties
 
 
@@ -118,11 +174,24 @@ class AiomqttConnection:
         self._window = settings.window
         self._max_packet: int | None = None
         self._pending: dict[int, asyncio.Future[int]] = {}
+        self._subscribing: dict[int, asyncio.Future[list[int]]] = {}
+        self.on_message: OnMessage | None = None
         self._paho.connect_timeout = settings.connect_timeout_s
         self._their_on_publish: Any = self._paho.on_publish
         self._their_on_connect: Any = self._paho.on_connect
+        self._their_on_subscribe: Any = self._paho.on_subscribe
         self._paho.on_publish = self._on_publish
+        self._paho.on_subscribe = self._on_subscribe
+        # Not chained: aiomqtt would keep every message in a queue that nobody reads.
+        self._paho.on_message = self._on_message
         self._paho.on_connect = self._on_connect
+        shorten(self._paho, self._on_plain_puback)
+
+    def _on_plain_puback(self, mid: int) -> bool:
+        future = self._pending.pop(mid, None)
+        if future is not None and not future.done():
+            future.set_result(0)
+        return future is not None
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
         self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", self._settings.window))
@@ -136,6 +205,45 @@ class AiomqttConnection:
             future.set_result(reason.value)
         if self._their_on_publish is not None:
             self._their_on_publish(client, userdata, mid, reason, properties)
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
+        future = self._subscribing.pop(mid, None)
+        if future is not None and not future.done():
+            future.set_result([reason.value for reason in reasons])
+        if self._their_on_subscribe is not None:
+            self._their_on_subscribe(client, userdata, mid, reasons, properties)
+
+    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:  # noqa: ANN401, ARG002 - as paho calls it
+        if self.on_message is None:
+            return
+        try:
+            name = message.topic
+        except UnicodeDecodeError:
+            return  # no topic of ours
+        said = message.properties
+        self.on_message(
+            Incoming(
+                name,
+                bytes(message.payload),
+                message.retain,
+                message.qos,
+                getattr(said, "ResponseTopic", None),
+                getattr(said, "CorrelationData", None),
+                getattr(said, "ContentType", None),
+            )
+        )
+
+    def subscribe(self, filters: Sequence[str], *, kept: bool = True) -> asyncio.Future[list[int]]:
+        """See :class:`Connection`."""
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        # As published: a retained command must be known for one however it came.
+        handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if kept else SubscribeOptions.RETAIN_DO_NOT_SEND
+        options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=handling)
+        code, mid = self._paho.subscribe([(name, options) for name in filters])
+        if code != paho.MQTT_ERR_SUCCESS or mid is None:
+            raise BrokerLostError(paho.error_string(code), host=self._settings.host, port=self._settings.port)
+        self._subscribing[mid] = future
+        return future
 
     @property
     def window(self) -> int:
@@ -155,7 +263,7 @@ class AiomqttConnection:
             publication.payload,
             publication.qos,
             publication.retain,
-            _properties(PacketTypes.PUBLISH, publication.content_type),
+            _with_correlation(publication),
         )
         if info.rc != paho.MQTT_ERR_SUCCESS:
             raise BrokerLostError(paho.error_string(info.rc), host=self._settings.host, port=self._settings.port)
@@ -188,6 +296,12 @@ async def connect(settings: UplinkSettings, will: Publication) -> AsyncIterator[
 
     The session is always clean: what is unacknowledged is ours to send again, and must not be sent by two.
     """
+    try:
+        # Read anew each time: a renewed certificate counts from the next connection on.
+        tls_context = None if settings.tls is None else settings.tls.context()
+    except ConfigError as error:
+        # They were in order at the start; somebody is replacing them, and the next attempt reads them again.
+        raise BrokerLostError(str(error), host=settings.host, port=settings.port) from error
     client = aiomqtt.Client(
         settings.host,
         settings.port,
@@ -200,6 +314,7 @@ async def connect(settings: UplinkSettings, will: Publication) -> AsyncIterator[
         keepalive=settings.keepalive_s,
         max_inflight_messages=settings.window,
         logger=_SILENT,
+        tls_context=tls_context,
         will=aiomqtt.Will(
             will.topic, will.payload, will.qos, will.retain, _properties(PacketTypes.WILLMESSAGE, will.content_type)
         ),
@@ -209,7 +324,7 @@ async def connect(settings: UplinkSettings, will: Publication) -> AsyncIterator[
         await client.__aenter__()
     except aiomqtt.MqttError as error:
         connection.abandon()
-        raise BrokerLostError(str(error), host=settings.host, port=settings.port) from error
+        raise BrokerLostError(why_refused(tls_context, error), host=settings.host, port=settings.port) from error
     try:
         yield connection
     finally:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from edge.errors import ConfigError
+from edge.tls import TlsFiles, refuse_plain
 
 _RIG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
@@ -43,6 +44,29 @@ class UplinkSettings:
     """Where segments of the flight record go; None: nowhere."""
     flight_keep_bytes: int = 256 * 1024 * 1024
     flight_segment_bytes: int = 4 * 1024 * 1024
+    outbox_directory: Path | None = None
+    """Where ``outbox.sqlite`` is; None: beside the ring, for tests and trials: memory only, gone with the computer."""
+    stores: tuple[str, ...] = ()
+    """A frame is deleted only when all of these have committed it."""
+    budget_bytes: int = 4 << 30
+    """Of frames in the outbox."""
+    policy: Literal["pause", "thin"] = "pause"
+    """At the budget: stop draining the ring, or replace the oldest sample frames by tombstones."""
+    outbox_full_bytes: int | None = None
+    """For tests: the file takes no more than so much, as on a full disk."""
+    keep_after_watermark_s: float = 172_800.0
+    redrive_s: float = 30.0
+    """Acknowledged, and not by every store for so long: sent again."""
+    tls_ca_file: Path | None = None
+    """The lab's CA; with it the connection is TLS 1.3."""
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    plain: Literal["loopback", "anywhere"] = "loopback"
+    """Where MQTT without TLS may go to."""
+    metrics_port: int | None = None
+    """Prometheus metrics at 127.0.0.1; None: nowhere."""
+    remote_users: frozenset[str] = frozenset()
+    """Whose commands the worker takes; none: nobody's, and none is asked for. See edge.uplink.commands."""
 
     def __post_init__(self) -> None:
         """Check what would fail late or fail silently."""
@@ -61,9 +85,19 @@ class UplinkSettings:
             "connect_timeout_s",
             "ack_timeout_s",
             "keepalive_s",
+            "budget_bytes",
+            "redrive_s",
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"uplink.{name} = {getattr(self, name)}: expected more than 0", key=f"uplink.{name}")
+        refuse_plain(self.host, tls=self.tls is not None, plain=self.plain)
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files TLS is made of; None: MQTT in the clear."""
+        if self.tls_ca_file is None:
+            return None
+        return TlsFiles(self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
 
     @property
     def identifier(self) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import RingError
-from edge.ring import Record, RingReader
+from edge.ring import Record
+from edge.ring_runs import RunReader, SampleRun
 
 
 class Source:
@@ -16,7 +17,7 @@ class Source:
         """Open nothing yet; :meth:`look_after` does."""
         self._path = path
         self._log = log
-        self._reader: RingReader | None = None
+        self._reader: RunReader | None = None
         self._said = ""
         self._stuck_at: int | None = None
         self.drained = False
@@ -38,9 +39,9 @@ class Source:
         """Share of the ring that is not released; None without a ring."""
         return self._reader.used_fraction if self._reader else None
 
-    def read(self) -> Record | None:
-        """Return the next record, None when there is none or no ring."""
-        record = self._reader.read() if self._reader else None
+    def read(self) -> Record | SampleRun | None:
+        """Return the next record, or run of samples; None when there is none or no ring."""
+        record = self._reader.read_run() if self._reader else None
         self.drained = record is None
         return record
 
@@ -79,7 +80,7 @@ class Source:
 
     def _open(self) -> None:
         try:
-            self._reader = RingReader(self._path)
+            self._reader = RunReader(self._path)
         except RingError as error:
             self._say(f"waiting for the ring: {error}")
             return
@@ -92,7 +93,7 @@ class Source:
             self._said = what
             self._log.warning(what)
 
-    def _unstick(self, reader: RingReader) -> None:
+    def _unstick(self, reader: RunReader) -> None:
         # Stuck at the same place twice, half a second apart, is no record in the making.
         if not reader.stuck():
             self._stuck_at = None

@@ -1,4 +1,4 @@
-"""The window: what is read from the ring, sent in order, and released only when the broker has acknowledged it."""
+"""The window: what is under way to the broker. Bounded, answered by reason code, and given back when nobody answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from edge import frames
+from edge.uplink import documents
+from edge.uplink.lanes import Lanes
 from edge.uplink.mqtt import FAILURE, NO_SUBSCRIBERS, BrokerLostError, Connection, Publication, reason_text
+from edge.uplink.outbox import Entry
+from edge.uplink.settings import UplinkSettings
 
 RETRY_MIN_NS: Final = 1_000_000_000
 RETRY_MAX_NS: Final = 30_000_000_000
@@ -18,12 +23,17 @@ MUTE_NS: Final = 600_000_000_000
 """A refused summary's topic is left alone for so long."""
 
 
-@dataclass(slots=True)
+BRISK_NS: Final = 250_000_000
+"""An answer within that is a quick one."""
+SUMMARIES: Final = 256
+"""Waiting to follow their frames; more are left out: the frames have all of it."""
+
+
+@dataclass(slots=True, eq=False)
 class _Item:
     publication: Publication
-    start: int | None
-    """Where in the ring it begins; None for what no ring holds, which is never sent twice after a refusal."""
-    order: int
+    entry: Entry | None = None
+    """The frame it is; None for what no outbox holds, which is never sent twice after a refusal."""
     announcement: bool = False
     """Not sent again after a broken connection: a newer one is made at every connection."""
 
@@ -38,10 +48,10 @@ class Counters:
 
 
 class Window:
-    """Publishes in order and keeps what is not acknowledged. All calls come from the event loop.
+    """Publishes what the lanes have, and tells what was acknowledged. All calls come from the event loop.
 
-    A refused frame stops everything behind it: it is sent again, with a growing pause, until the broker takes it, and
-    meanwhile nothing after it is released from the ring.
+    A refused frame goes back; its topic is tried again with a growing pause until the broker takes it, and everything
+    that goes there waits in the outbox.
 
     Mosquitto says in the PUBACK that a publish is denied, and then closes the connection; with more on the way to it,
     the close is a reset, and the PUBACK may be lost with it. So the first publish to each topic of a connection is
@@ -51,47 +61,46 @@ class Window:
     def __init__(
         self,
         *,
-        size: int,
-        limit: int,
+        settings: UplinkSettings,
+        lanes: Lanes,
+        acknowledged: Callable[[Entry, int], None],
         now_ns: Callable[[], int],
         wake: Callable[[], None],
         log: Any,  # noqa: ANN401 - structlog's loggers share no type
     ) -> None:
-        """``size``: most publishes under way. ``limit``: most frames held. ``wake``: called at each answer."""
+        """``acknowledged``: called with each frame the broker has taken, and when. ``wake``: at each answer."""
         self._now_ns = now_ns
-        self._size = size
-        self._limit = limit
+        self._settings = settings
+        self._size = settings.window
+        self._lanes = lanes
+        self._acknowledged = acknowledged
         self._wake = wake
         self._log = log
+        self._topics = {kind: settings.topic(name) for kind, name in frames.TOPIC_OF_KIND.items()}
         self._connection: Connection | None = None
-        self._queue: deque[_Item] = deque()
+        self._summaries: deque[_Item] = deque()
         self._under_way: dict[int, _Item] = {}
-        self._refused: list[_Item] = []
         self._announcements: dict[str, _Item] = {}
-        self._order = 0
-        self._retry_ns = RETRY_MIN_NS
-        self._retry_at_ns = 0
+        self._ticket = 0
+        self._frames = 0
         self._progress_ns = 0
         self._proven: set[str] = set()
         self._proving = False
         self._muted: dict[str, int] = {}
+        self._blocked: dict[str, tuple[int, int]] = {}
+        """By topic: until when nothing is sent there, and the pause after that."""
         self._faults: dict[str, str] = {}
         self.counters = Counters()
 
     @property
     def fault(self) -> str | None:
         """What keeps frames from going out, in words; None when nothing does."""
-        return next(iter(self._faults.values()), None)
+        return "; ".join(self._faults.values()) or None
 
     @property
-    def room(self) -> bool:
-        """True while more frames should be read."""
-        return self.waiting < self._limit
-
-    @property
-    def waiting(self) -> int:
-        """Frames held: not sent, under way, or refused."""
-        return len(self._queue) + len(self._under_way) + len(self._refused)
+    def frames(self) -> int:
+        """Frames under way."""
+        return self._frames
 
     @property
     def announcing(self) -> bool:
@@ -99,14 +108,9 @@ class Window:
         under_way = any(item.announcement for item in self._under_way.values())
         return self._connection is not None and (under_way or bool(self._announcements))
 
-    def add(self, publication: Publication, start: int | None) -> None:
-        """Append a frame that begins at ``start`` in the ring, or with None something that goes with it."""
-        self._order += 1
-        self._queue.append(_Item(publication, start, self._order))
-
     def announce(self, publication: Publication) -> None:
         """Send before everything that waits; a newer one of the same topic takes an unsent one's place."""
-        self._announcements[publication.topic] = _Item(publication, None, 0, announcement=True)
+        self._announcements[publication.topic] = _Item(publication, announcement=True)
 
     def hint(self, publication: Publication) -> None:
         """Send now, at QoS 0, or never; but at QoS 1 as long as the broker has not taken one on this connection.
@@ -121,64 +125,94 @@ class Window:
                 self._connection.publish(publication)
 
     def attach(self, connection: Connection) -> None:
-        """Send over this connection from now on, beginning with the oldest that is not acknowledged."""
+        """Send over this connection from now on."""
         self._connection = connection
         self._progress_ns = self._now_ns()
+        self._lanes.attach()
 
     def detach(self) -> None:
-        """The connection is gone: what was under way goes back into the queue, in its order."""
+        """The connection is gone: what was under way goes back to where it came from."""
         self._connection = None
         again = [item for item in self._under_way.values() if not item.announcement]
+        for item in again:
+            if item.entry is not None:
+                self._lanes.again(item.entry)
+        self._summaries.extendleft(reversed([item for item in again if item.entry is None]))
+        self._forget()
+        self._lanes.detach()
+
+    def opened(self) -> None:
+        """The outbox begins anew: answers to what is under way concern frames that are counted anew, too."""
+        for item in self._under_way.values():
+            item.entry = None
+        self._frames = 0
+
+    def _forget(self) -> None:
         self._under_way.clear()
         self._announcements.clear()
         self._proven.clear()
         self._proving = False
-        self._requeue(again)
-
-    def _requeue(self, items: list[_Item]) -> None:
-        self._queue = deque(sorted((*items, *self._queue), key=lambda item: item.order))
+        self._frames = 0
 
     def send(self) -> None:
         """Send what fits the window."""
         if self._connection is None:
             return
         if not self._under_way:
-            now_ns = self._progress_ns = self._now_ns()
-            # Only when nothing is under way is the order the ring's again.
-            if self._refused and now_ns >= self._retry_at_ns:
-                self._requeue(self._refused)
-                self._refused.clear()
+            self._progress_ns = self._now_ns()
         size = min(self._size, self._connection.window)
-        while len(self._under_way) < size and (item := self._next()) is not None:
+        while len(self._under_way) < size and not self._proving and (item := self._next()) is not None:
             try:
                 future = self._connection.publish(item.publication)
             except BrokerLostError:
                 # Its lost() says so too, and whoever waits for that will detach us.
-                if not item.announcement:
-                    self._queue.appendleft(item)
+                if item.entry is not None:
+                    self._lanes.again(item.entry)
                 return
+            if item.entry is not None:
+                self._sent(item.entry)
             self._proving = item.publication.topic not in self._proven
-            self._order += 1
-            ticket = self._order
-            self._under_way[ticket] = item
-            future.add_done_callback(partial(self._answered, ticket))
+            self._ticket += 1
+            self._under_way[self._ticket] = item
+            future.add_done_callback(partial(self._answered, self._ticket))
+        self._lanes.prefetch()
+
+    def _sent(self, entry: Entry) -> None:
+        self._frames += 1
+        entry.held.unsent.remove(entry.seq, entry.seq)
+        # What was thinned makes tombstones by the thousand; the status has their number.
+        if entry.held.stream != "samples" and len(self._summaries) < SUMMARIES:
+            summary = documents.frame_summary(entry.payload)
+            topic = self._settings.topic(f"json/{frames.TOPIC_OF_KIND[entry.kind]}")
+            self._summaries.append(_Item(Publication(topic, documents.to_json(summary))))
 
     def _next(self) -> _Item | None:
         """Take what goes out next; None when there is nothing, or it must wait for an answer."""
         self._skip_muted()
         if self._announcements:
             item = next(iter(self._announcements.values()))
-        elif self._queue and not self._refused:
-            item = self._queue[0]
-        else:
+            if self._alone(item.publication.topic):
+                return self._announcements.pop(item.publication.topic)
             return None
-        if self._proving or (self._under_way and item.publication.topic not in self._proven):
+        if self._summaries:
+            return self._summaries.popleft() if self._alone(self._summaries[0].publication.topic) else None
+        lane = self._lanes.next_lane(self._open)
+        if lane is None:
             return None
-        if item.announcement:
-            del self._announcements[item.publication.topic]
-        else:
-            self._queue.popleft()
-        return item
+        entry = lane.peek()
+        if entry is None or not self._alone(self._topics[entry.kind]):
+            return None
+        lane.pop()
+        return _Item(Publication(self._topics[entry.kind], entry.payload, content_type=frames.CONTENT_TYPE), entry)
+
+    def _alone(self, topic: str) -> bool:
+        """Return True when a publish to this topic need not wait for those under way."""
+        return topic in self._proven or not self._under_way
+
+    def _open(self, entry: Entry) -> bool:
+        """Return True when the broker may be asked to take this frame."""
+        blocked = self._blocked.get(self._topics[entry.kind])
+        return blocked is None or self._now_ns() >= blocked[0]
 
     def _skip_muted(self) -> None:
         if not self._muted:
@@ -187,71 +221,69 @@ class Window:
         self._muted = {topic: until_ns for topic, until_ns in self._muted.items() if until_ns > now_ns}
         for topic in self._muted:
             self._announcements.pop(topic, None)
-        while self._queue and self._queue[0].start is None and self._queue[0].publication.topic in self._muted:
-            self._queue.popleft()
+        while self._summaries and self._summaries[0].publication.topic in self._muted:
+            self._summaries.popleft()
 
     def _answered(self, ticket: int, future: asyncio.Future[int]) -> None:
         item = self._under_way.pop(ticket, None)
         if item is None or future.cancelled():
-            return  # of a connection that is gone; the item has been queued again
+            return  # of a connection that is gone; the frame is to be sent again
         self._proving = False
-        self._progress_ns = self._now_ns()
+        now_ns = self._progress_ns = self._now_ns()
+        if item.entry is not None:
+            self._frames -= 1
         reason = future.result()
         if reason < FAILURE:
-            self._accept(item, reason)
+            self._accept(item, reason, now_ns)
         else:
-            self._refuse(item, reason)
+            self._refuse(item, reason, now_ns)
         self._wake()
 
-    def _accept(self, item: _Item, reason: int) -> None:
+    def _accept(self, item: _Item, reason: int, now_ns: int) -> None:
         topic = item.publication.topic
         self._proven.add(topic)
         self.counters.published += 1
         self.counters.no_subscriber += reason == NO_SUBSCRIBERS
+        if item.entry is None:
+            return
+        self._acknowledged(item.entry, now_ns)
         # Only the topic that was refused can tell that it no longer is.
-        if item.start is not None and (fault := self._faults.pop(topic, None)):
+        self._blocked.pop(topic, None)
+        if fault := self._faults.pop(topic, None):
             self._log.info("broker takes frames again", after=fault)
-            if not self._faults:
-                self._retry_ns = RETRY_MIN_NS
 
-    def _refuse(self, item: _Item, reason: int) -> None:
+    def _refuse(self, item: _Item, reason: int, now_ns: int) -> None:
         topic = item.publication.topic
-        if item.start is None:
-            # Nothing is lost by it: the frames have all of it. Asking again and again would cost the connection.
-            self._muted[topic] = self._now_ns() + MUTE_NS
-        else:
-            if not self._refused:
-                self._retry_at_ns = self._now_ns() + self._retry_ns
-                self._retry_ns = min(2 * self._retry_ns, RETRY_MAX_NS)
-            self._refused.append(item)
+        self._proven.discard(topic)
         self.counters.refused += 1
         fault = f"publish to {topic} refused: {reason_text(reason)}"
-        if item.start is None:
+        if item.entry is None:
+            # Nothing is lost by it: the frames have all of it. Asking again and again would cost the connection.
+            self._muted[topic] = now_ns + MUTE_NS
             self._log.warning(
                 "broker refuses a summary: left alone for a while; see the broker's permissions for this user",
                 fault=fault,
                 for_s=MUTE_NS // 1_000_000_000,
             )
-        elif self._faults.get(topic) != fault:
+            return
+        self._lanes.again(item.entry)
+        until_ns, pause_ns = self._blocked.get(topic, (0, RETRY_MIN_NS))
+        if now_ns >= until_ns:
+            self._blocked[topic] = now_ns + pause_ns, min(2 * pause_ns, RETRY_MAX_NS)
+        if self._faults.get(topic) != fault:
             self._faults[topic] = fault
             self._log.error(
-                "broker refuses frames: they stay in the ring, which is not released until it takes them; "
+                "broker refuses frames: they stay in the outbox until it takes them; "
                 "see the broker's permissions for this user",
                 fault=fault,
             )
 
     @property
+    def answers(self) -> bool:
+        """True while the broker answers, and quickly."""
+        return self._connection is not None and self.stalled_ns < BRISK_NS
+
+    @property
     def stalled_ns(self) -> int:
         """For how long publishes have been under way without any answer; 0 when none are."""
         return self._now_ns() - self._progress_ns if self._under_way else 0
-
-    def floor(self, cursor: int) -> int:
-        """Return the position up to which the ring may be released, ``cursor`` being read up to."""
-        held = (*self._queue, *self._under_way.values(), *self._refused)
-        return min((item.start for item in held if item.start is not None), default=cursor)
-
-    @property
-    def holds_frames(self) -> bool:
-        """True while anything held comes from the ring."""
-        held = (*self._queue, *self._under_way.values(), *self._refused)
-        return any(item.start is not None for item in held)

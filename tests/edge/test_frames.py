@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge import frames
 from edge.errors import FrameError
-from edge.frames import Discipline, UtcMapping, decode_frame, doc_frame, sample_frame, utc_mapping
+from edge.frames import Discipline, UtcMapping, decode_frame, doc_frame, sample_frame, table_frame, utc_mapping
 from edge.samples import Flag, Phase, Sample
 
 UTC = UtcMapping(1_700_000_000_000_000_000, True, 12_345)
@@ -83,6 +83,16 @@ def test_samples_come_out_as_they_went_in(
     assert list(frame.units.values()) == ["ns", "ns", "ns", "V", "A", "", ""]
 
 
+TABLE = np.dtype([*((name, dtype) for name, (dtype, _) in frames.SAMPLE_COLUMNS.items()), ("run", "<u8")])
+
+
+@given(rows=st.lists(st.tuples(SAMPLES, st.sampled_from([0, 0, 7, 2**64 - 1])), min_size=1, max_size=20), seq=U64)
+def test_a_table_makes_the_same_frame_as_its_samples(rows: list[tuple[Sample, int]], seq: int) -> None:
+    table = np.array([(*sample, run) for sample, run in rows], TABLE)
+    samples, runs = [sample for sample, _ in rows], [run for _, run in rows]
+    assert table_frame("r", 5, seq, 6, table, UTC) == sample_frame("r", 5, seq, 6, samples, runs, UTC)
+
+
 @given(kind=st.sampled_from(["event", "run", "epoch", "tombstone"]), doc=DOCS, seq=U64)
 def test_documents_come_out_as_they_went_in(kind: str, doc: dict[str, Any], seq: int) -> None:
     frame = decode_frame(doc_frame(kind, "rig-1", 2**64 - 1, seq, doc, UTC))
@@ -143,6 +153,8 @@ def test_a_full_frame_is_small_enough_for_a_default_broker() -> None:
 def test_a_frame_has_1_to_4096_samples(count: int) -> None:
     with pytest.raises(FrameError, match=f"frame of {count} samples"):
         sample_frame("r", 1, 0, 0, [Sample(1, 1, 1, 0.0, 0.0, 0, 0)] * count, [0] * count, UTC)
+    with pytest.raises(FrameError, match=f"frame of {count} samples"):
+        table_frame("r", 1, 0, 0, np.zeros(count, TABLE), UTC)
 
 
 @pytest.mark.parametrize(

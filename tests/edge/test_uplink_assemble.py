@@ -10,13 +10,14 @@ from typing import Any
 import msgpack
 import pytest
 import structlog
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from edge.errors import ConfigError
-from edge.frames import MAX_SAMPLES, Frame, UtcMapping, decode_frame
-from edge.ring import Kind, RingReader, RingWriter
+from edge.frames import MAX_SAMPLES, Frame, UtcMapping, decode_frame, doc_frame
+from edge.ring import Kind, RingWriter
+from edge.ring_runs import RunReader, SampleRun
 from edge.samples import Flag, Phase, Sample
 from edge.uplink import UplinkSettings, documents
 from edge.uplink.assemble import Assembler, Built, Latest
@@ -36,13 +37,19 @@ class Bench:
 
     def __init__(self, path: Path) -> None:
         self.writer = RingWriter(path, 1 << 20)
-        self.reader = RingReader(path)
+        self.reader = RunReader(path)
         self.assembler = Assembler("rig-1", log=LOG, utc=lambda: UTC)
 
     def feed(self) -> list[Built]:
         built = []
         while (record := self.reader.read()) is not None:
             built += self.assembler.feed(record)
+        return built
+
+    def feed_runs(self) -> list[Built]:
+        built = []
+        while (taken := self.reader.read_run()) is not None:
+            built += self.assembler.feed(taken)
         return built
 
     def samples(self, seq: int, indices: range, *, epoch: int = 1, run: int = 0) -> None:
@@ -157,7 +164,7 @@ def test_a_document_too_large_to_send_leaves_its_number_and_size(tmp_path: Path)
     bench = Bench(tmp_path / "large")
     bench.writer.close()
     bench.writer = RingWriter(tmp_path / "larger", 8 << 20)
-    bench.reader = RingReader(tmp_path / "larger")
+    bench.reader = RunReader(tmp_path / "larger")
     payload = msgpack.packb({"trace": bytes((1 << 20) - 100)})
     assert bench.writer.write(Kind.EVENT, 1, 6, payload)
     (frame,) = decoded(bench.feed())
@@ -225,6 +232,67 @@ def test_a_restarted_uplink_makes_the_same_frames(tmp_path: Path, plan: list[tup
         used.reader.close()
 
 
+WILD = st.lists(
+    st.one_of(
+        st.tuples(st.just("sample"), st.integers(1, 400)),
+        st.tuples(st.sampled_from(["close", "event", "epoch", "back", "another run"]), st.just(1)),
+    ),
+    max_size=30,
+)
+
+
+@given(plan=WILD)
+@example([("sample", 400)] * 12)
+@example([("sample", 3), ("close", 1), ("back", 1), ("sample", 3), ("epoch", 1), ("back", 1), ("sample", 3)])
+@example([("sample", 3), ("another run", 1), ("sample", 3), ("close", 1)])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_runs_make_the_frames_that_single_records_make(tmp_path: Path, plan: list[tuple[str, int]]) -> None:
+    path = tmp_path / "ring"
+    path.unlink(missing_ok=True)
+    slow = Bench(path)
+    epoch, seq, index, run = 1, 0, 0, 0
+    for what, count in plan:
+        if what == "sample":
+            slow.samples(seq, range(index, index + count), epoch=epoch, run=run)
+            index += count
+        elif what == "close":
+            slow.writer.write(Kind.FRAME_CLOSE, epoch, seq, b"")
+            seq += 1
+        elif what == "back":
+            # A worker that breaks the ring's rules.
+            seq = max(seq - 1, 0)
+        elif what == "another run":
+            run += 1
+        elif what == "event":
+            slow.document(Kind.EVENT, index, {"run": run}, epoch=epoch)
+        else:
+            epoch, seq, index = epoch + 1, 0, 0
+    fast = Bench(path)
+    with capture_logs() as single:
+        expected = slow.feed()
+    with capture_logs() as by_runs:
+        assert fast.feed_runs() == expected
+    assert by_runs == single
+    for name in ("latest", "dropped", "epoch", "open_start"):
+        assert getattr(fast.assembler, name) == getattr(slow.assembler, name)
+    assert fast.assembler.close() == slow.assembler.close()
+    for used in (slow, fast):
+        used.writer.close()
+        used.reader.close()
+
+
+def test_a_run_of_samples_is_one_step(bench: Bench) -> None:
+    bench.samples(0, range(95), run=9)
+    bench.writer.write(Kind.FRAME_CLOSE, 1, 0, b"")
+    taken = bench.reader.read_run()
+    assert isinstance(taken, SampleRun)
+    assert bench.assembler.feed(taken) == []
+    assert bench.assembler.latest == Latest(1, 94, 9, a_sample(94))
+    assert bench.assembler.open_start == taken.pos
+    (frame,) = decoded(bench.feed())
+    assert (frame.n, frame.first, frame.cols["t_ns"].tolist()) == (95, 0, list(range(95)))
+
+
 # ------------------------------------------------------------------------------------------------------ JSON
 
 
@@ -244,8 +312,8 @@ def test_summaries_hold_no_waveforms_and_no_nan() -> None:
         "few": [1.5, math.inf, None, True],
         "position": {"x_m": 1e-6, "deep": {"er": {"est": {"most": 1}}}},
     }
-    built = Built("event", b"", 0, 5, 6, {**doc, "t_ns": SECOND})
-    summary = strict(documents.to_json(documents.frame_summary("rig-1", built, UTC)))
+    frame = doc_frame("event", "rig-1", 5, 6, {**doc, "t_ns": SECOND}, UTC)
+    summary = strict(documents.to_json(documents.frame_summary(frame)))
     assert (summary["epoch"], summary["seq"], summary["kind"]) == (f"{5:016x}", 6, "event")
     assert summary["t_utc"] == "2023-11-14T22:13:21.000+00:00"
     assert summary["doc"] == {

@@ -23,7 +23,7 @@ from edge.uplink import UplinkSettings, run_uplink
 from edge.uplink import flight as module
 from edge.uplink.flight import RETRY_NS, FlightWriter
 from hil.virtual import VirtualClock, run_virtual
-from tests.edge.test_uplink_virtual import FakeBroker
+from tests.edge.uplink.scene import FakeBroker
 
 SECOND = 1_000_000_000
 CAPACITY = 1 << 20
@@ -338,11 +338,10 @@ def test_tape_is_released_without_an_acknowledgement_and_published_nowhere(tmp_p
     assert (len(stretch.entries()), notes) == (200, [])
 
 
-def test_tape_behind_a_sample_that_is_not_acknowledged_stays_in_the_ring(tmp_path: Path) -> None:
-    async def work(ring: RingWriter, clock: VirtualClock, broker: FakeBroker) -> None:
-        broker.answers = False
+def test_tape_behind_a_sample_that_is_not_committed_stays_in_the_ring(tmp_path: Path) -> None:
+    async def work(ring: RingWriter, clock: VirtualClock, _broker: FakeBroker) -> None:
+        # Its frame is not closed: there is nothing to commit yet.
         ring.write_sample(3, 0, 0, 0, Sample(1, 1, 2, 0.5, 1e-6, 0, Phase.SEEK))
-        ring.write(Kind.FRAME_CLOSE, 3, 0, b"")
         ring.write(Kind.TAPE, 3, 1, pack([7, 8]))
         await clock.sleep_until(clock.now_ns() + 4 * SECOND)
         reader = RingReader(ring.path)
@@ -352,7 +351,6 @@ def test_tape_behind_a_sample_that_is_not_acknowledged_stays_in_the_ring(tmp_pat
         reader.close()
         # On disk it is all the same.
         assert read_flight(tmp_path / "flight").records[-1].kind == Kind.TAPE
-        broker.answers = True
 
     in_uplink(tmp_path, work)
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge.notify import Notifier
 from edge.uplink.progress import Progress
-from tests.edge.test_uplink_virtual import SECOND, Scene, play
+from tests.edge.uplink.scene import SECOND, Scene, play
 
 WATCHDOG_S = 30.0
 """As the unit has it."""

@@ -2,160 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgpack
 import pytest
-from structlog.testing import capture_logs
 
-from edge.frames import UtcMapping, decode_frame
-from edge.notify import Notifier
+from edge.frames import decode_frame
 from edge.ring import Kind, RingReader, RingWriter
-from edge.samples import Phase, Sample
-from edge.uplink import UplinkSettings, run_uplink
-from edge.uplink.mqtt import BrokerLostError, Connection, Publication
-from hil.virtual import VirtualClock, run_virtual
-
-UTC = UtcMapping(1_700_000_000_000_000_000, True, 5)
-SECOND = 1_000_000_000
-
-
-def a_sample(number: int = 0) -> Sample:
-    return Sample(number, 1, number + 5, 0.5, 1e-6, 0, int(Phase.SEEK))
-
-
-def strict(payload: bytes) -> Any:  # noqa: ANN401 - JSON is anything
-    return json.loads(payload, parse_constant=pytest.fail)
-
-
-class FakeBroker:
-    """Takes publishes; by default it acknowledges each 1 ms later."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self.clock = clock
-        self.window = 20
-        self.up = True
-        self.answers = True
-        self.reason: Callable[[Publication], int] = lambda publication: 0
-        self.received: list[Publication] = []
-        self.attempts: list[int] = []
-        self.most_under_way = 0
-        self.will: Publication | None = None
-        self.under_way: set[asyncio.Future[int]] = set()
-        self._tried: set[str] = set()
-        self._lost: asyncio.Future[str] | None = None
-
-    @contextlib.asynccontextmanager
-    async def connect(self, settings: UplinkSettings, will: Publication) -> AsyncIterator[Connection]:
-        self.attempts.append(self.clock.now_ns())
-        if not self.up:
-            raise BrokerLostError("no answer", host=settings.host, port=settings.port)
-        self.will = will
-        self.under_way, self._tried = set(), set()
-        self._lost = asyncio.get_running_loop().create_future()
-        yield self
-        self._lost = None
-
-    def publish(self, publication: Publication) -> asyncio.Future[int]:
-        if self._lost is None or self._lost.done():
-            raise BrokerLostError("gone", host="", port=0)
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.received.append(publication)
-        if publication.qos == 0:
-            future.set_result(0)
-        else:
-            assert publication.topic in self._tried or not self.under_way, f"{publication.topic} was not tried alone"
-            self._tried.add(publication.topic)
-            self.under_way.add(future)
-            self.most_under_way = max(self.most_under_way, len(self.under_way))
-            if self.answers:
-                self.clock.call_at(self.clock.now_ns() + 1_000_000, lambda: self._answer(future, publication))
-        return future
-
-    def _answer(self, future: asyncio.Future[int], publication: Publication) -> None:
-        if future in self.under_way:
-            self.under_way.remove(future)
-            future.set_result(self.reason(publication))
-
-    async def lost(self) -> str:
-        assert self._lost is not None
-        return await asyncio.shield(self._lost)
-
-    def drop(self) -> None:
-        """Break the connection: nothing under way is answered any more."""
-        self.under_way = set()
-        if self._lost is not None and not self._lost.done():
-            self._lost.set_result("reset by peer")
-
-    def on(self, name: str) -> list[bytes]:
-        return [item.payload for item in self.received if item.topic == f"tipguard/rig-1/{name}"]
-
-    def numbers(self) -> list[int]:
-        return [decode_frame(payload).seq for payload in self.on("samples")]
-
-
-class Scene:
-    """An uplink on a fake broker, and the ring it drains."""
-
-    def __init__(self, clock: VirtualClock, path: Path, ring_bytes: int = 1 << 20) -> None:
-        self.clock = clock
-        self.path = path
-        self.writer = RingWriter(path, ring_bytes)
-        self.broker = FakeBroker(clock)
-        self.stop = asyncio.Event()
-        self.worker: dict[str, Any] | None = {"state": "SAFE"}
-        self.frames = 0
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self, notifier: Notifier | None = None, **changes: Any) -> None:  # noqa: ANN401 - any setting
-        self._task = asyncio.ensure_future(
-            run_uplink(
-                UplinkSettings("rig-1", self.path, **changes),
-                stop=self.stop,
-                worker_status=self.ask,
-                clock=self.clock,
-                connector=self.broker.connect,
-                utc=lambda: UTC,
-                notifier=notifier,
-            )
-        )
-
-    async def ask(self) -> dict[str, Any] | None:
-        return self.worker
-
-    def write(self, count: int, *, epoch: int = 1) -> None:
-        """Write ``count`` whole frames of two samples."""
-        for seq in range(self.frames, self.frames + count):
-            for index in (2 * seq, 2 * seq + 1):
-                assert self.writer.write_sample(epoch, seq, index, 0, a_sample(index))
-            assert self.writer.write(Kind.FRAME_CLOSE, epoch, seq, b"")
-        self.frames += count
-
-    async def wait(self, seconds: float) -> None:
-        await self.clock.sleep_until(self.clock.now_ns() + int(seconds * SECOND))
-
-    async def end(self) -> None:
-        self.stop.set()
-        assert self._task is not None
-        await self._task
-
-
-def play(path: Path, story: Callable[[Scene], Awaitable[None]], **ring: int) -> list[Any]:
-    """Run a story in virtual time and return what was logged."""
-
-    async def main(clock: VirtualClock) -> None:
-        scene = Scene(clock, path / "ring", **ring)
-        await story(scene)
-        scene.writer.close()
-
-    with capture_logs() as logs:
-        run_virtual(main)
-    return logs
+from edge.uplink.mqtt import Publication
+from tests.edge.uplink.scene import SECOND, Scene, a_sample, play, strict
 
 
 def test_frames_go_out_in_order_within_the_window_and_are_released(tmp_path: Path) -> None:
@@ -172,10 +27,11 @@ def test_frames_go_out_in_order_within_the_window_and_are_released(tmp_path: Pat
     assert [entry["event"].split(";")[0] for entry in logs] == [
         "uplink started",
         "ring opened",
+        "outbox open",
         "connected to broker",
         "uplink stopped",
     ]
-    assert "kept only in the ring" in logs[0]["event"]
+    assert logs[0]["stores"] == "no store configured: acknowledged is not stored"
 
 
 @pytest.mark.parametrize("window", [1, 3])
@@ -192,18 +48,24 @@ def test_a_broker_that_takes_fewer_gets_fewer(tmp_path: Path, window: int) -> No
     play(tmp_path, story)
 
 
-def test_nothing_is_released_before_it_is_acknowledged(tmp_path: Path) -> None:
+def test_what_is_not_acknowledged_waits_on_disk_and_goes_out_in_the_next_life(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         scene.start(status_period_s=60, live_hz=0.1)
         scene.write(1)
         await scene.wait(1)
         scene.broker.answers = False
         scene.write(30)
-        used = scene.writer.used_fraction
         await scene.wait(2)
-        # The window is full; nothing more is sent.
+        # The window is full; nothing more is sent. The ring has nothing to do with that.
         assert scene.broker.numbers() == [0, *range(1, 21)]
-        assert scene.writer.used_fraction == used
+        assert scene.writer.used_fraction == 0.0
+        await scene.end()
+        scene.broker.answers = True
+        scene.broker.received.clear()
+        scene.start()
+        await scene.wait(1)
+        # Nothing that was acknowledged, and nothing that was not is missing.
+        assert scene.broker.numbers() == list(range(1, 31))
         await scene.end()
 
     play(tmp_path, story)
@@ -226,7 +88,7 @@ def test_a_broken_connection_repeats_what_was_under_way_in_order(tmp_path: Path)
         await scene.end()
 
     logs = play(tmp_path, story)
-    assert [entry["event"] for entry in logs[3:-1]] == [
+    assert [entry["event"] for entry in logs[4:-1]] == [
         "connection to broker lost; trying again",
         "connected to broker",
     ]
@@ -258,8 +120,8 @@ def test_refused_frames_stop_everything_and_are_tried_again(tmp_path: Path) -> N
         await scene.wait(20)
         # One try at a time, with doubling pauses: at 0, 1, 3, 7 and 15 s.
         assert scene.broker.numbers() == [0, 0, 0, 0, 0]
-        assert scene.writer.used_fraction > 0
         status = strict(scene.broker.on("status")[-1])
+        assert status["uplink"]["waiting"] == 25
         assert status["uplink"]["fault"] == "publish to tipguard/rig-1/samples refused: Not authorized (0x87)"
         assert status["uplink"]["refused"] > 0
         scene.broker.reason = lambda publication: 0
@@ -272,7 +134,6 @@ def test_refused_frames_stop_everything_and_are_tried_again(tmp_path: Path) -> N
 
     logs = play(tmp_path, story)
     assert [entry["log_level"] for entry in logs if "frames" in entry["event"] and "broker" in entry["event"]] == [
-        "info",  # started
         "error",  # refused, once
         "info",  # takes them again
     ]
@@ -310,8 +171,8 @@ def test_a_broker_that_closes_on_a_denied_publish_does_not_hide_which(tmp_path: 
         scene.start(backoff_max_s=0.25, poll_s=0.5)
         await scene.wait(60)
         attempts = len(scene.broker.attempts)
-        # json/status, live: once each. samples: at growing pauses, the last ones 30 s apart.
-        assert attempts < 12
+        # json/status, live: once each. samples, events: at growing pauses, the last ones 30 s apart.
+        assert attempts < 18
         assert len(scene.broker.on("json/status")) == len(scene.broker.on("live")) == 1
         assert set(scene.broker.numbers()) == {0}
         status = strict(scene.broker.on("status")[-1])
@@ -344,7 +205,7 @@ def test_an_absent_broker_is_said_once_and_tried_ever_less_often(tmp_path: Path)
     async def story(scene: Scene) -> None:
         scene.broker.up = False
         scene.write(3)
-        scene.start(host="broker.lab", port=1884, poll_s=0.5)
+        scene.start(host="broker.lab", port=1884, plain="anywhere", poll_s=0.5)
         await scene.wait(300)
         gaps = [b - a for a, b in zip(scene.broker.attempts, scene.broker.attempts[1:], strict=False)]
         assert 29 < len(gaps) < 70
@@ -362,17 +223,17 @@ def test_an_absent_broker_is_said_once_and_tried_ever_less_often(tmp_path: Path)
     assert "is it running there" in warning["event"]
 
 
-def test_while_the_broker_is_absent_the_ring_keeps_the_frames(tmp_path: Path) -> None:
+def test_while_the_broker_is_absent_the_outbox_keeps_the_frames_and_the_ring_is_free(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         scene.broker.up = False
-        scene.start(pending_frames=8)
-        scene.write(20)
-        await scene.wait(5)
-        assert not scene.writer.write(Kind.EVENT, 1, 0, bytes(900)) or scene.writer.used_fraction > 0.5
+        scene.start()
+        for _ in range(20):
+            scene.write(20)
+            await scene.wait(0.2)
+        assert scene.writer.used_fraction == 0.0
         scene.broker.up = True
         await scene.wait(11)
-        assert scene.broker.numbers() == list(range(20))
-        assert scene.writer.used_fraction == 0.0
+        assert scene.broker.numbers() == list(range(400))
         await scene.end()
 
     play(tmp_path, story, ring_bytes=8192)
@@ -510,7 +371,7 @@ def test_a_stop_waits_two_seconds_for_a_mute_broker_and_not_for_an_absent_one(tm
         before = scene.clock.now_ns()
         await scene.end()
         assert 2 * up <= (scene.clock.now_ns() - before) / SECOND < 2 * up + 0.2
-        assert scene.writer.used_fraction > 0
+        assert scene.writer.used_fraction == 0.0
 
     play(tmp_path, story)
 

@@ -1,0 +1,251 @@
+"""What goes out next: events first, then live samples and the backlog of an outage in turns.
+
+A lane is what shares a topic of documents, or the samples. A frame is live when it was committed while it could be sent
+at once; it stays in memory until then. Everything else is backlog: numbers only, read from the disk a page at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from edge import frames
+from edge.uplink.held import Held
+from edge.uplink.outbox import Entry, Outbox
+from edge.uplink.outbox_file import KINDS, MAX_SEQ, READ_BYTES, Row
+
+PAGE_ROWS: Final = 64
+"""Frames read from the backlog at a time."""
+LOW: Final = 48
+"""With fewer of them in memory, the next page is read."""
+LIVE_BYTES: Final = 4 << 20
+LIVE_FRAMES: Final = 256
+IN_ORDER: Final = 500
+"""A shorter backlog is sent in order, before what is new; past it, live samples overtake."""
+_CAUSE: Final = "damaged in the outbox"
+
+
+class Lane:
+    """Frames that share a way out, in order within each stream."""
+
+    def __init__(self, name: str, outbox: Outbox, wake: Callable[[], None]) -> None:
+        """``name``: the topic's last word."""
+        self.name = name
+        self._outbox = outbox
+        self._wake = wake
+        self.backlog: dict[int, Held] = {}
+        """Streams with something to send that is not in memory, by number."""
+        self._live: deque[Entry] = deque()
+        self._live_bytes = 0
+        self._page: deque[Entry] = deque()
+        self._overtaking = False
+        self._live_last = False
+        self._reading = False
+        self._life = 0
+
+    @property
+    def waiting(self) -> int:
+        """Frames to be sent that are not under way."""
+        return len(self._live) + len(self._page) + sum(held.todo.count for held in self.backlog.values())
+
+    @property
+    def full(self) -> bool:
+        """True when the next live frame would have to go the backlog's way."""
+        return self._live_bytes >= LIVE_BYTES or len(self._live) >= LIVE_FRAMES
+
+    def full_behind(self, coming: int) -> bool:
+        """Return True when there is no room for one more live frame behind ``coming`` others."""
+        return self._live_bytes >= LIVE_BYTES // 2 or len(self._live) + coming >= LIVE_FRAMES
+
+    def committed(self, entry: Entry, *, live: bool) -> None:
+        """Take a frame that is on disk now; ``live``: there is a connection."""
+        behind = bool(self.backlog) or bool(self._page)
+        if not behind:
+            self._overtaking = False
+        elif not self._overtaking and self.name == "samples":
+            self._overtaking = self.waiting - len(self._live) > IN_ORDER
+        if live and not self.full and (self._overtaking or not behind):
+            entry.held.out.add(entry.seq)
+            self._live.append(entry)
+            self._live_bytes += len(entry.payload)
+        else:
+            self.later(entry.held, entry.seq, entry.seq)
+
+    def later(self, held: Held, first: int, last: int) -> None:
+        """Send these from the disk, when it is their turn."""
+        held.todo.add(first, last)
+        self.backlog[held.sid] = held
+
+    def again(self, entry: Entry) -> None:
+        """An entry was not acknowledged."""
+        entry.held.out.discard(entry.seq)
+        if entry.seq in entry.held.kept:
+            self.later(entry.held, entry.seq, entry.seq)
+
+    def clear(self) -> None:
+        """The connection is gone: nothing is live any more."""
+        for entry in (*self._live, *self._page):
+            self.again(entry)
+        self.drop()
+
+    def drop(self) -> None:
+        """Forget what is in memory, and what is being read."""
+        self._live.clear()
+        self._page.clear()
+        self._live_bytes = 0
+        self._life += 1
+        self._reading = False
+
+    def peek(self) -> Entry | None:
+        """Return what goes next; None when there is nothing, or it has yet to be read."""
+        queue = self._next_queue()
+        return queue[0] if queue else None
+
+    def pop(self) -> Entry:
+        """Take what :meth:`peek` returned."""
+        queue = self._next_queue()
+        entry = queue.popleft()
+        self._live_last = queue is self._live
+        if self._live_last:
+            self._live_bytes -= len(entry.payload)
+        return entry
+
+    def _next_queue(self) -> deque[Entry]:
+        live, page = self._live, self._page
+        if not live:
+            return page
+        if self._overtaking:
+            # In turns, so that both move; and nobody waits for the disk.
+            return page if page and self._live_last else live
+        if page:
+            ahead = page[0].held.sid, page[0].seq
+        elif self.backlog:
+            held = self.backlog[min(self.backlog)]
+            ahead = held.sid, held.todo.first if held.todo else held.high
+        else:
+            return live
+        return page if ahead < (live[0].held.sid, live[0].seq) else live
+
+    def prefetch(self) -> None:
+        """Read the next page, if it will soon be needed."""
+        if self._reading or len(self._page) >= LOW or not self.backlog or not self._outbox.is_open:
+            return
+        sid = min(self.backlog)
+        held = self.backlog[sid]
+        if not held.todo:
+            del self.backlog[sid]
+            self.prefetch()
+            return
+        first, last = held.todo.first_range
+        self._reading = True
+        last = min(last, first + PAGE_ROWS - 1)
+        job = self._outbox.read(held, first, last, PAGE_ROWS)
+        self._outbox.run(job, partial(self._read, self._life, held, first, last), partial(self._not_read, self._life))
+
+    def _not_read(self, life: int) -> None:
+        if life == self._life:
+            self._reading = False
+
+    def _read(self, life: int, held: Held, first: int, last: int, rows: list[Row]) -> None:
+        if life != self._life:
+            return
+        self._reading = False
+        at = first
+        # A page may end early, for its size; what lies behind its last row has not been looked for.
+        size = sum(len(row.payload) for row in rows)
+        end = (rows[-1].id & MAX_SEQ) if rows and size >= READ_BYTES else last
+        for row in rows:
+            seq = row.id & MAX_SEQ
+            if seq > at:
+                held.deleted(at, seq - 1)
+            at = seq + 1
+            if seq not in held.todo:
+                continue
+            if not row.whole:
+                self._bury(held, seq)
+                return
+            held.todo.remove(seq, seq)
+            held.out.add(seq)
+            self._page.append(Entry(held, seq, KINDS[row.kind], row.payload, row.crc))
+        if at <= end:
+            # Not there: nothing to send, and nothing to wait for.
+            held.deleted(at, end)
+        self._wake()
+
+    def _bury(self, held: Held, seq: int) -> None:
+        """Have a tombstone put where a frame is no longer what it was; then it is sent."""
+        self._reading = True
+        job = self._outbox.bury(held, seq, _CAUSE)
+        life = self._life
+        self._outbox.run(job, lambda _: self._not_read(life), partial(self._not_read, life))
+
+
+class Lanes:
+    """All lanes of a rig, in the order of their right of way."""
+
+    def __init__(self, outbox: Outbox, wake: Callable[[], None]) -> None:
+        """Begin empty; ``wake``: called when something has been read."""
+        self._outbox = outbox
+        self.lanes = tuple(Lane(name, outbox, wake) for name in ("events", "runs", "samples"))
+        by_name = {lane.name: lane for lane in self.lanes}
+        self._by_stream = {
+            stream: by_name[frames.TOPIC_OF_KIND[kind]] for kind, stream in frames.STREAM_OF_KIND.items()
+        }
+        self._connected = False
+
+    @property
+    def waiting(self) -> int:
+        """Frames to be sent that are not under way."""
+        return sum(lane.waiting for lane in self.lanes)
+
+    def full(self, coming: int) -> bool:
+        """Return True when live samples would have to go to the backlog, behind ``coming`` that are being committed."""
+        return self._connected and self.lanes[-1].full_behind(coming)
+
+    def opened(self) -> None:
+        """The outbox begins, or begins anew: what is to be sent is what it says."""
+        for lane in self.lanes:
+            lane.drop()
+            lane.backlog.clear()
+        for held in self._outbox.by_sid.values():
+            if held.todo:
+                self._by_stream[held.stream].backlog[held.sid] = held
+
+    def attach(self) -> None:
+        """There is a connection: what is committed from now on may be live."""
+        self._connected = True
+
+    def detach(self) -> None:
+        """There is none: everything is backlog."""
+        self._connected = False
+        for lane in self.lanes:
+            lane.clear()
+
+    def committed(self, group: list[Entry]) -> None:
+        """Take what is on disk now."""
+        for entry in group:
+            self._by_stream[entry.held.stream].committed(entry, live=self._connected)
+
+    def later(self, held: Held, first: int, last: int) -> None:
+        """Send these once more."""
+        self._by_stream[held.stream].later(held, first, last)
+
+    def again(self, entry: Entry) -> None:
+        """A frame was not acknowledged, or refused."""
+        self._by_stream[entry.held.stream].again(entry)
+
+    def next_lane(self, may: Callable[[Entry], Any]) -> Lane | None:
+        """Return the lane whose turn it is; ``may``: whether a frame's topic is open."""
+        for lane in self.lanes:
+            entry = lane.peek()
+            if entry is not None and may(entry):
+                return lane
+        return None
+
+    def prefetch(self) -> None:
+        """Read ahead in the backlogs."""
+        if self._connected:
+            for lane in self.lanes:
+                lane.prefetch()
