@@ -1,0 +1,1 @@
+"""Stores: what takes frames from the broker, commits them, and says by a watermark what may be forgotten elsewhere."""

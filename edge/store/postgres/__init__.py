@@ -1,0 +1,1 @@
+"""The store in PostgreSQL. Needs the extra ``store``; nothing outside this package imports psycopg."""

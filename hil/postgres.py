@@ -1,0 +1,252 @@
+"""A PostgreSQL server of our own for tests and benches: in a temporary folder, on a Unix socket, not for data to keep.
+
+PostgreSQL refuses to run as root; there it runs as the user ``postgres``, or ``nobody``. Only its own user and root can
+reach the socket, so nobody needs a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from hil.broker import free_port
+from hil.errors import BenchFaultError, BenchOptionError
+
+USER: Final = "tipguard"
+NEEDED: Final = ("initdb", "postgres", "createdb", "dropdb", "pg_dump", "pg_restore")
+
+_START_S: Final = 30.0
+_STOP_S: Final = 10.0
+_TOOL_S: Final = 300.0
+_PLACES: Final = ("/usr/lib/postgresql", "/usr/local/pgsql", "/usr/pgsql-17", "/usr/pgsql-16", "/usr/pgsql-15")
+
+_HBA: Final = "local all all trust\n"
+_SETTINGS: Final[Mapping[str, str]] = {
+    "listen_addresses": "''",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "log_min_messages": "fatal",
+    "timezone": "UTC",
+}
+_NOT_DURABLE: Final[Mapping[str, str]] = {"fsync": "off", "full_page_writes": "off"}
+
+
+@functools.cache
+def programs() -> Path | None:
+    """Return the folder of the newest server's programs, or None; Debian keeps them off the PATH."""
+    found = [path for place in _PLACES for path in (*Path(place).glob("*/bin"), Path(place, "bin"))]
+    found.sort(key=_version, reverse=True)
+    if on_path := shutil.which("initdb"):
+        found.append(Path(on_path).resolve().parent)
+    return next((path for path in found if all((path / name).is_file() for name in NEEDED)), None)
+
+
+def _version(folder: Path) -> int:
+    digits = folder.parent.name.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+class Postgres:
+    """A server process, started on entry and ended on exit; after :meth:`kill` it may be started again with its data.
+
+    Where util-linux's ``setpriv`` is at hand the server also ends when the thread that started it does.
+    """
+
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        """``durable``: with fsync, as in production; without, a killed server keeps everything, a power cut would not.
+
+        ``settings``: more of ``postgresql.conf``. Raises :class:`BenchOptionError` when PostgreSQL is not installed.
+        """
+        folder = programs()
+        if folder is None:
+            raise BenchOptionError("PostgreSQL is not installed: apt-get install postgresql")
+        self._programs = folder
+        self._settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **(settings or {})}
+        self._owner = _owner()
+        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        """Only the name of the socket."""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the postmaster while it runs."""
+        return self._process.pid if self._process else None
+
+    @property
+    def folder(self) -> Path:
+        """Where its socket, log and (in ``data``) its cluster are."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="tipguard-pg-"))
+            if self._owner:
+                os.chown(self._folder, self._owner.pw_uid, self._owner.pw_gid)
+        return self._folder
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the address of a database, as ``tipguard store --to`` takes it."""
+        return f"postgresql://{USER}@/{database}?host={quote(str(self.folder), safe='')}&port={self.port}"
+
+    def start(self) -> None:
+        """Start it and return once it takes connections. Raises :class:`BenchFaultError` if it does not."""
+        if self._process is not None:
+            return
+        data = self.folder / "data"
+        if not (data / "PG_VERSION").is_file():
+            self._initialise(data)
+        command = [str(self._programs / "postgres"), "-D", str(data), "-k", str(self.folder), "-p", str(self.port)]
+        if setpriv := shutil.which("setpriv"):
+            command = [setpriv, "--pdeathsig", "INT", *command]
+        with (self.folder / "log").open("ab") as log:
+            # A group of its own: Ctrl-C must not end it before those who still have something to commit.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0, **self._identity()
+            )
+        try:
+            self._wait_until_ready(self._process, data)
+        except BenchFaultError:
+            self.stop()
+            raise
+
+    def _initialise(self, data: Path) -> None:
+        self._tool("initdb", "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        lines = "".join(f"{name} = {value}\n" for name, value in self._settings.items())
+        with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(lines)
+        (data / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
+
+    def _identity(self) -> dict[str, Any]:
+        if self._owner is None:
+            return {}
+        return {"user": self._owner.pw_uid, "group": self._owner.pw_gid, "extra_groups": []}
+
+    def _tool(self, name: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / name, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TOOL_S,
+            cwd=self.folder,
+            **self._identity(),
+        )
+        if done.returncode:
+            raise BenchFaultError(f"{name} ended with code {done.returncode}: {done.stderr[-500:].strip()}")
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], data: Path) -> None:
+        deadline = time.monotonic() + _START_S
+        while not _ready(data / "postmaster.pid", process.pid):
+            # Waiting for its end paces the loop and sees a failed start at once.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(0.01)
+                raise BenchFaultError(f"PostgreSQL ended with code {code} at start: {self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise BenchFaultError(f"PostgreSQL is not ready after {_START_S:.0f} s: {self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-500:].strip()
+
+    def _client(self, name: str, *arguments: str) -> None:
+        self._tool(name, "-h", str(self.folder), "-p", str(self.port), "-U", USER, *arguments)
+
+    def create(self, database: str) -> str:
+        """Create an empty database and return its address. Raises :class:`BenchFaultError` if it exists."""
+        self._client("createdb", database)
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        self._client("dropdb", "--if-exists", "--force", database)
+
+    def dump(self, database: str, name: str) -> Path:
+        """Write a backup of ``database`` (``pg_dump``, custom format) below :attr:`folder`; return where."""
+        path = self.folder / name
+        self._client("pg_dump", "--format=custom", "--file", str(path), database)
+        return path
+
+    def restore(self, database: str, dump: Path) -> str:
+        """Create ``database`` from a backup and return its address."""
+        self._client("createdb", database)
+        self._client("pg_restore", "--exit-on-error", "--dbname", database, str(dump))
+        return self.url(database)
+
+    def restore_over(self, database: str, dump: Path) -> None:
+        """Restore a backup into a database that has its tables already: they are dropped and made again."""
+        self._client("pg_restore", "--exit-on-error", "--clean", "--if-exists", "--dbname", database, str(dump))
+
+    def stop(self) -> None:
+        """End it politely, its clients disconnected; it may be started again. A second call does nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_S)
+
+    def kill(self) -> None:
+        """End it and all its processes as a power cut would."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # Stopped first, so that it starts no more of them meanwhile. Orphans would keep the next start out.
+        process.send_signal(signal.SIGSTOP)
+        family = _children(process.pid)
+        for pid in (process.pid, *family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(_STOP_S)
+
+    def close(self) -> None:
+        """Stop it and remove its folder with all data."""
+        self.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Stop, and remove the folder."""
+        self.close()
+
+
+def _owner() -> pwd.struct_passwd | None:
+    """Return whom the server runs as; None: as ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise BenchOptionError("PostgreSQL does not run as root, and there is no user postgres or nobody")
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return []
+
+
+def _ready(pid_file: Path, pid: int) -> bool:
+    """Return whether the server ``pid`` says in its own file that it is ready; an older life's file does not count."""
+    try:
+        lines = pid_file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
