@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from edge.cli import bench, check, commission, init, processes, replay, run, talk, watch
+from edge.cli import bench, certs, check, commission, init, processes, replay, run, store, talk, watch
 
 ORDER: Final = (
     "init",
@@ -24,7 +24,9 @@ ORDER: Final = (
     "safe-off",
     "controller",
     "uplink",
+    "store",
     "replay",
+    "certs",
     "bench",
     "hil",
     "demo",
@@ -69,7 +71,9 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
     app.command("serve")(processes.serve)
     app.command("controller")(processes.controller)
     app.command("uplink")(processes.uplink)
+    app.add_typer(store.app, name="store")
     app.command("replay")(replay.replay)
+    app.add_typer(certs.app, name="certs")
     app.command("bench")(bench.bench)
     app.command("safe-off")(_safe_off_help)
     if with_hil:

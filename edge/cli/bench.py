@@ -16,7 +16,9 @@ from edge.errors import ConfigError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="observe, reaction, wire, dose, detector; a wrong one lists all")],
+    name: Annotated[
+        str, typer.Argument(help="observe, reaction, wire, dose, detector, store, uplink; a wrong one lists all")
+    ],
     json: JsonOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples; not for the record.")] = False,
     plots: Annotated[Path | None, typer.Option(help="A directory for plots.")] = None,

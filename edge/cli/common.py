@@ -16,6 +16,7 @@ from edge.cli.layout import say
 from edge.config import Config, load
 from edge.control_client import ControlClient
 from edge.errors import BusyError, ConfigError, InstrumentError, PlanRefusedError, TipguardError
+from edge.tls import TlsFiles, find_file, read_secret
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -75,16 +76,22 @@ def _finite(data: Any) -> Any:  # noqa: ANN401 - whatever the verb reports
     return data
 
 
-def mqtt_password(config: Config) -> str | None:
-    """Return the first line of the rig's password file, None without one; raise ConfigError if it cannot be read."""
+def mqtt_password(config: Config, beside: Path | None = None) -> str | None:
+    """Return the first line of the rig's password file, None without one; raise ConfigError if it cannot be read.
+
+    ``beside``: folder of the rig's file, for a relative name that is no credential of systemd's.
+    """
     file = config.uplink.password_file
-    if file is None:
+    return None if file is None else read_secret(find_file(file, beside), "uplink.password_file")
+
+
+def broker_files(config: Config, beside: Path | None = None) -> TlsFiles | None:
+    """Return what the rig's file says about TLS, None if nothing; names are found as in :func:`mqtt_password`."""
+    said = config.uplink
+    if said.ca_file is None:
         return None
-    try:
-        return Path(file).read_text(encoding="utf-8").split("\n", 1)[0]
-    except (OSError, UnicodeDecodeError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or "not UTF-8 text"
-        raise ConfigError(f"uplink.password_file: {file}: {why}", key="uplink.password_file") from error
+    cert, key = (None if name is None else find_file(name, beside) for name in (said.cert_file, said.key_file))
+    return TlsFiles(find_file(said.ca_file, beside), cert, key)
 
 
 def client_for(config: Config) -> ControlClient:

@@ -12,6 +12,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from edge.analysis.si import si
+from edge.cli.afar import CHOSEN, Afar, run_afar
 from edge.cli.common import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -61,6 +62,8 @@ def run(file: Path, request: Callable[[], Request], *, json: bool) -> None:
     """Start what ``request`` makes on the rig of a configuration file, watch it, report, end with the exit code."""
 
     def work() -> int:
+        if (where := CHOSEN.get()) is not None:
+            return _run_afar(where, request(), as_json=json)
         config = load(file)
         wanted = request()
         try:
@@ -70,6 +73,18 @@ def run(file: Path, request: Callable[[], Request], *, json: bool) -> None:
             return interrupted(config, as_json=json)
 
     guarded(work, json=json)
+
+
+def _run_afar(where: Afar, request: Request, *, as_json: bool) -> int:
+    def reported(status: dict[str, Any], series_ohm: float) -> int:
+        # What a rig promises such a plan is worked out from its own file, which is not here.
+        run = {**(status["run"] or {"status": "broken off", "reason": None, "results": None}), "envelope": None}
+        return report({**status, "run": run}, as_json=as_json, series_ohm=series_ohm)
+
+    try:
+        return run_afar(where, request.plan, request.parameters, reported, json=as_json)
+    except PlanRefusedError as error:
+        raise request.refused(error) from error
 
 
 def _run(config: Config, request: Request, *, as_json: bool) -> int:

@@ -6,17 +6,32 @@ from typing import Annotated
 
 import typer
 
-from edge.cli.common import DEFAULT_CONFIG, ConfigArgument, JsonOption
+from edge.cli.afar import CHOSEN, AsOption, CertsOption, PasswordOption, RigOption, ViaOption, afar
+from edge.cli.common import DEFAULT_CONFIG, ConfigArgument, JsonOption, fail
 from edge.cli.follow import ClampOption, HostOption, Request, run
 from edge.cli.run_map import trigger_map
 from edge.cli.run_memristor import memristor
+from edge.errors import ConfigError
 
 app = typer.Typer(help="Run an experiment on a rig.", no_args_is_help=True)
 
 
 @app.callback()
-def _group() -> None:
-    """Run an experiment on a rig."""
+def _group(
+    rig: RigOption = None,
+    via: ViaOption = None,
+    user: AsOption = None,
+    certs: CertsOption = None,
+    password_file: PasswordOption = None,
+) -> None:
+    """Run an experiment on a rig.
+
+    On a rig elsewhere: `tipguard run --rig NAME --via HOST iv --to-v -0.5`; these options come before the experiment.
+    """
+    try:
+        CHOSEN.set(afar(rig, via, user, certs, password_file))
+    except ConfigError as error:
+        fail(error)
 
 
 @app.command("iv")
@@ -28,6 +43,7 @@ def iv(
     cycles: Annotated[int, typer.Option(help="how often 0 -> to-v -> 0")] = 1,
     on_trigger: Annotated[str, typer.Option(help="stop, or continue: go on with the next cycle")] = "stop",
     back_scan: Annotated[bool, typer.Option(help="read the low-resistance state after a trigger")] = True,
+    after_cut: Annotated[str, typer.Option(help="off, or hold_0v: stay on at 0 V until the next cycle")] = "off",
     accept_clamp: ClampOption = False,
     accept_unprotected_host: HostOption = False,
     json: JsonOption = False,
@@ -43,6 +59,7 @@ def iv(
         "cycles": cycles,
         "on_trigger": on_trigger,
         "back_scan": back_scan,
+        "after_cut": after_cut,
         "accept_clamp": accept_clamp,
         "accept_unprotected_host": accept_unprotected_host,
     }

@@ -7,6 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from edge import rundir
+from edge.cli.afar import (
+    AsOption,
+    CertsOption,
+    PasswordOption,
+    RigOption,
+    ViaOption,
+    afar,
+    rearm_afar,
+    status_afar,
+    stop_afar,
+)
 from edge.cli.common import (
     DEFAULT_CONFIG,
     EXIT_FAILED,
@@ -44,13 +55,23 @@ SETTLE_S = 3.0
 POLL_S = 0.02
 
 
-def stop(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def stop(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    json: JsonOption = False,
+    rig: RigOption = None,
+    via: ViaOption = None,
+    user: AsOption = None,
+    certs: CertsOption = None,
+    password_file: PasswordOption = None,
+) -> None:
     """Cut now and end the run; never refused.
 
     Latches until `tipguard rearm` if the output was on. Exit 1 if the instrument does not confirm that it is off.
     """
 
     def work() -> int:
+        if (where := afar(rig, via, user, certs, password_file)) is not None:
+            return stop_afar(where, stop_in_words, json=json)
         with _reach(config) as client:
             data, status = cut(client)
         if json:
@@ -111,10 +132,20 @@ def stop_in_words(stopped: bool, status: dict[str, Any]) -> str:
     return f"{said}; {off}, state {state_in_words(status)}{do}"
 
 
-def rearm(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def rearm(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    json: JsonOption = False,
+    rig: RigOption = None,
+    via: ViaOption = None,
+    user: AsOption = None,
+    certs: CertsOption = None,
+    password_file: PasswordOption = None,
+) -> None:
     """Release the latch after a trip, once you have looked at the bench."""
 
     def work() -> int:
+        if (where := afar(rig, via, user, certs, password_file)) is not None:
+            return rearm_afar(where, json=json)
         _, client = open_rig(config)
         with client:
             state = ask(client, "status")["state"]
@@ -130,10 +161,20 @@ def rearm(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> 
     guarded(work, json=json)
 
 
-def status(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def status(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    json: JsonOption = False,
+    rig: RigOption = None,
+    via: ViaOption = None,
+    user: AsOption = None,
+    certs: CertsOption = None,
+    password_file: PasswordOption = None,
+) -> None:
     """Show what the controller is doing. Exit 3 while tripped."""
 
     def work() -> int:
+        if (where := afar(rig, via, user, certs, password_file)) is not None:
+            return status_afar(where, rows, json=json)
         loaded, client = open_rig(config)
         with client:
             data = ask(client, "status")

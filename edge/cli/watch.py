@@ -20,6 +20,7 @@ from edge.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_TRIPPED,
     JsonOption,
+    broker_files,
     err,
     guarded,
     mqtt_password,
@@ -32,6 +33,7 @@ from edge.cli.watch_view import screen, snapshot_text
 from edge.cli.words import meaning
 from edge.config import load
 from edge.errors import ConfigError
+from edge.tls import PLAIN_ANYWHERE, PLAIN_PORT, TLS_PORT, TlsFiles, refuse_plain, tls_files
 
 if TYPE_CHECKING:
     from edge.cli.watch_reader import BrokerAddress, Reader
@@ -48,11 +50,24 @@ def watch(
         typer.Argument(metavar="RIG|FILE", help="names of rigs, or their files; none: every rig on the broker"),
     ] = None,
     host: Annotated[str | None, typer.Option(help="broker; default: the file's, or 127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="its port; default: the file's, or 1883")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, help="its port; default: the file's, or 8883 with TLS, 1883 without"),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(envvar="TIPGUARD_CONFIG", help="take broker, credentials and, where no rig is named, rig from it"),
     ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(envvar="TIPGUARD_CA_FILE", help="the lab's CA, for TLS; default: the file's")
+    ] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(envvar="TIPGUARD_CERT_FILE", help="your certificate, e.g. viewer-hall.pem")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(envvar="TIPGUARD_KEY_FILE", help="its key")] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="without TLS also to another computer: readable on the way")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="print one snapshot and end")] = False,
     wait_s: Annotated[
         float, typer.Option("--wait-s", min=0.1, max=600.0, help="how long --once waits for the rigs at most")
@@ -65,7 +80,8 @@ def watch(
     """
 
     def work() -> int:
-        broker, names = chosen(what or [], config, host, port)
+        own = tls_files(ca_file, cert_file, key_file)
+        broker, names = chosen(what or [], config, host, port, tls=own, plain=plain)
         bench = Bench(broker.where, names)
         if once or json:
             asyncio.run(_once(broker, bench, wait_s))
@@ -77,11 +93,20 @@ def watch(
     guarded(work, json=json)
 
 
-def chosen(what: list[str], config: Path | None, host: str | None, port: int | None) -> tuple[BrokerAddress, list[str]]:
+def chosen(
+    what: list[str],
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    *,
+    tls: TlsFiles | None = None,
+    plain: bool = False,
+) -> tuple[BrokerAddress, list[str]]:
     """Return the broker and the rigs that were asked for; raise ConfigError where that cannot be."""
     from edge.cli.watch_reader import BrokerAddress
 
-    named = [load(Path(one)) for one in what if _is_file(one)]
+    files = [Path(one) for one in what if _is_file(one)]
+    named = [load(file) for file in files]
     names = [one for one in what if not _is_file(one)] + [one.rig.id for one in named]
     base = load(config) if config else None
     if base and not names:
@@ -92,10 +117,19 @@ def chosen(what: list[str], config: Path | None, host: str | None, port: int | N
         where = " and ".join(f"{a}:{b}" for a, b in sorted(brokers))
         raise ConfigError(f"these files name different brokers, {where}: watch each in a terminal of its own")
     if not loaded:
-        return BrokerAddress(host or "127.0.0.1", port or 1883), names
-    first = loaded[0]
-    password = mqtt_password(first)
-    return BrokerAddress(host or first.uplink.host, port or first.uplink.port, first.uplink.username, password), names
+        host, port = host or "127.0.0.1", port or (PLAIN_PORT if tls is None else TLS_PORT)
+        refuse_plain(host, tls=tls is not None, plain=PLAIN_ANYWHERE if plain else "loopback")
+        broker = BrokerAddress(host, port, tls=tls)
+    else:
+        first, beside = loaded[0], (config or files[0]).parent
+        said = first.uplink
+        host, port = host or said.host, port or said.port
+        tls = tls or broker_files(first, beside)
+        refuse_plain(host, tls=tls is not None, plain=PLAIN_ANYWHERE if plain else said.plain)
+        broker = BrokerAddress(host, port, said.username, mqtt_password(first, beside), tls)
+    if tls is not None:
+        tls.context()
+    return broker, names
 
 
 def _is_file(one: str) -> bool:

@@ -14,6 +14,8 @@ import aiomqtt
 
 from edge.cli.watch_model import Bench, clean
 from edge.client import NoBrokerError
+from edge.errors import ConfigError
+from edge.tls import TLS_PORT, TlsFiles, why_refused
 
 TOPICS: Final = (("live", 0), ("status", 1), ("json/runs", 1), ("json/events", 1))
 _PAUSE_MIN_S: Final = 0.2
@@ -35,6 +37,7 @@ class BrokerAddress:
     port: int = 1883
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    tls: TlsFiles | None = None
 
     @property
     def where(self) -> str:
@@ -57,6 +60,10 @@ class Reader:
     async def connect(self) -> None:
         """Connect and subscribe. Raises NoBrokerError with what to do."""
         broker = self._broker
+        try:
+            tls_context = None if broker.tls is None else broker.tls.context()
+        except ConfigError as error:
+            raise NoBrokerError(str(error)) from error
         client = aiomqtt.Client(
             broker.host,
             broker.port,
@@ -68,6 +75,7 @@ class Reader:
             keepalive=15,
             max_queued_incoming_messages=_QUEUE,
             logger=_SILENT,
+            tls_context=tls_context,
         )
         names = self._bench.wanted or ("+",)
         try:
@@ -76,7 +84,9 @@ class Reader:
             await client.subscribe([(f"tipguard/{name}/{topic}", qos) for name in names for topic, qos in TOPICS])
         except aiomqtt.MqttError as error:
             await self.close()
-            raise NoBrokerError(f"broker {broker.where}: {_why(error)}; {_what_to_do(error, broker)}") from error
+            refused = None if tls_context is None else why_refused(tls_context, error)
+            why = _why(error) if refused is None else clean(refused)[:160]
+            raise NoBrokerError(f"broker {broker.where}: {why}; {_what_to_do(error, broker)}") from error
 
     async def run(self) -> NoReturn:
         """Read for ever; a lost connection is noted in the bench and made again."""
@@ -127,6 +137,10 @@ def _what_to_do(error: aiomqtt.MqttError, broker: BrokerAddress) -> str:
             "it is there but does not let us in; a rig's file with uplink.username and uplink.password_file says who "
             "we are: `tipguard watch rig.toml`"
         )
+    if broker.tls is not None:
+        return "is it there, under this name, and with a certificate of the same lab? docs/security.md"
+    if broker.port == TLS_PORT:
+        return "this port speaks TLS: --ca-file, --cert-file and --key-file, or a rig's file: `tipguard watch rig.toml`"
     here = broker.host in ("127.0.0.1", "localhost", "::1")
     start = "is it running? `sudo apt install mosquitto` installs and starts one here" if here else "is it reachable?"
     return f"{start}; another one: --host and --port, or a rig's file: `tipguard watch rig.toml`"

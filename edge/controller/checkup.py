@@ -136,7 +136,7 @@ def check_broker(config: Config) -> Finding:
             return Finding("broker", "ok", f"{where} accepts connections")
     except OSError as error:
         reason = error.strerror or str(error)
-        return Finding("broker", "warn", f"{where}: {reason}; frames wait in the ring until it is there")
+        return Finding("broker", "warn", f"{where}: {reason}; frames wait in the outbox until it is there")
 
 
 def check(config: Config, file: Path) -> list[Finding]:

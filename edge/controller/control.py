@@ -50,9 +50,15 @@ def _peer(connection: socket.socket) -> str:
 class ControlServer:
     """Serves verbs; one reply a message."""
 
-    def __init__(self, path: Path, verbs: dict[str, Handler]) -> None:
-        """Bind ``path``, replacing what a dead worker left there (the rig's lock is held by our keeper)."""
+    def __init__(
+        self, path: Path, verbs: dict[str, Handler], remote: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    ) -> None:
+        """Bind ``path``, replacing what a dead worker left there (the rig's lock is held by our keeper).
+
+        ``remote``: judges a message with a ``user``, which the uplink brings from the network, and returns the reply.
+        """
         self._verbs = verbs
+        self._remote = remote
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._socket.bind(str(path))
@@ -117,6 +123,9 @@ class ControlServer:
             return _refuse("bad_message", "not a msgpack map")
         if not isinstance(request, dict) or request.get("v") != VERSION:
             return _refuse("bad_version", f"expected a map with v = {VERSION}")
+        if "user" in request:
+            # Never with the rights of the process that brings it.
+            return self._remote(request) if self._remote is not None else _refuse("no_remote", "not served here")
         verb, args = request.get("verb"), request.get("args", {})
         handler = self._verbs.get(verb) if isinstance(verb, str) else None
         if handler is None:

@@ -85,9 +85,15 @@ class Flight:
         return now_ns - self._checked_ns >= CHECKPOINT_NS
 
     def checkpoint(
-        self, now_ns: int, recorder: Recorder, engine_memory: dict[str, Any], tip: Tip | None, pace: Pace
+        self,
+        now_ns: int,
+        recorder: Recorder,
+        engine_memory: dict[str, Any],
+        tip: Tip | None,
+        pace: Pace,
+        nonces: list[list[Any]],
     ) -> None:
-        """Write one; everything is at rest."""
+        """Write one; everything is at rest. ``nonces``: of remote commands, as they remember themselves."""
         self._checked_ns = now_ns
         writer = recorder.tape_writer
         if writer is None or not writer.can_checkpoint:
@@ -97,6 +103,7 @@ class Flight:
             "engine": engine_memory,
             "tip": None if tip is None else tip_memory(tip),
             "pace": dataclasses.asdict(pace),
+            "nonces": nonces,
         }
         writer.checkpoint(now_ns, state)
 

@@ -8,7 +8,9 @@ the ring could not take is a declared hole: its number stays missing and a tombs
 from __future__ import annotations
 
 import collections
+import contextlib
 import secrets
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import msgpack
@@ -126,6 +128,17 @@ class Recorder:
                 "version": version,
             },
         )
+
+    @contextlib.contextmanager
+    def asked(self, name: str, arguments: dict[str, Any]) -> Iterator[None]:
+        """Put what somebody asked for onto the tape as a whole: what it leads to in here is not put there again."""
+        tape, self.tape = self.tape, None
+        try:
+            if tape is not None:
+                tape.verb(name, arguments)
+            yield
+        finally:
+            self.tape = tape
 
     @property
     def ring_used(self) -> float:

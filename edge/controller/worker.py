@@ -25,6 +25,7 @@ from edge import rundir
 from edge.clock import Clock, LoopClock
 from edge.config import Config, GpioConfig
 from edge.controller import realtime
+from edge.controller.busy_poll import BusyPoll
 from edge.controller.control import ControlServer
 from edge.controller.enable_line import EnableLine
 from edge.controller.engine import TICK_NS, Engine
@@ -36,6 +37,7 @@ from edge.controller.page import Page
 from edge.controller.plans import make_plan
 from edge.controller.recorder import Outside, Recorder
 from edge.controller.rehearsal import Rehearsal
+from edge.controller.remote import Remote
 from edge.controller.runner import RING_ALARM_AT, Runner
 from edge.controller.tip import ALARM as STAGE_ALARM
 from edge.controller.tip import AbsentStage, Tip
@@ -133,6 +135,7 @@ class Worker:
         self.tip = self._tip(stage)
         self.emulated = transport.emulated and (stage is None or stage.emulated)
         self.runner = Runner(config, self.engine, self.recorder, clock, tip=self.tip, emulated=self.emulated)
+        self.remote = Remote(config.remote, self.recorder, clock, self.verbs(), lambda: self.runner.busy)
         self.notes: list[str] = []
         self.stranger: str | None = None
         """Serial number of another instrument that answered behind the port: this life only says so."""
@@ -228,6 +231,7 @@ class Worker:
             # A late tick is not made up for: the next one is due a period from now.
             pace.due_ns = max(pace.due_ns + TICK_NS, now_ns)
             self.engine.tick()
+            self.remote.tick(now_ns)
             self._page.state = self.engine.state.value
             if self.engine.lost is not None:
                 # A descriptor whose device is gone never comes back; the keeper opens the port anew.
@@ -245,7 +249,8 @@ class Worker:
                 if pace.seconds % COLLECT_EVERY == 0 and idle and self._log is not None:
                     gc.collect()
             if self.flight is not None and self.flight.checkpoint_due(now_ns) and self._at_rest(watching):
-                self.flight.checkpoint(now_ns, self.recorder, self.engine.memory(), self.tip, pace)
+                nonces = self.remote.nonces.memory()
+                self.flight.checkpoint(now_ns, self.recorder, self.engine.memory(), self.tip, pace, nonces)
             await self.clock.sleep_until(pace.due_ns)
 
     def _at_rest(self, watching: asyncio.Task[None] | None) -> bool:
@@ -264,6 +269,8 @@ class Worker:
         if self.tip is not None and state["tip"] is not None:
             remember_tip(self.tip, state["tip"])
         self._pace = Pace(**state["pace"])
+        # A checkpoint of an older version has none.
+        self.remote.nonces.remember(state.get("nonces", []))
 
     def _ring_alarm(self) -> None:
         used = self.recorder.ring_used
@@ -350,6 +357,7 @@ class Worker:
             "samples_per_s": self._rate,
             "ring_left_s": self.recorder.ring_left_s(self._rate or RAMP_RATE),
             "run": _short(self.runner.run),
+            "command": self.remote.status(),
             "last_event": engine.report.last_event,
             "keeper_cuts": self._page.keeper_cuts,
             "restarts": self._page.restarts,
@@ -465,7 +473,8 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         worker.notes.append(HOST_LOSS)
     if realtime.has_fifo():
         # Among ordinary processes the time it takes would be held against the worker.
-        selector.before_wait = Rehearsal(worker.engine, directory, clock)
+        engine = worker.engine
+        selector.before_wait = BusyPoll(engine.guard, engine.smu.link, Rehearsal(engine, directory, clock))
     stop: asyncio.Future[str] = loop.create_future()
 
     def ask_to_stop(name: str) -> None:
@@ -480,7 +489,7 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
     realtime.die_with_parent(signal.SIGUSR1)
     if os.getppid() != args.keeper:
         raise BusyError("the keeper is gone; start `tipguard controller` again")
-    server = ControlServer(directory / rundir.CONTROL_SOCKET, worker.verbs())
+    server = ControlServer(directory / rundir.CONTROL_SOCKET, worker.verbs(), worker.remote.take)
     log = structlog.get_logger("worker")
     tasks = [
         loop.create_task(_starting(worker, log), name="start"),

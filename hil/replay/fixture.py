@@ -51,7 +51,7 @@ def stripped(run: Stretch) -> Stretch:
     words = _Replacing(names)
     serials = {old.encode(): new.encode() for old, new in _serials(run).items()}
     start = words.of(run.start)
-    start["config"] = _config(start["config"])
+    start["config"] = _config(start["config"], names)
     start["rig"] = RIG
     start["ports"] = {
         port: None if said is None else {**said, "name": f"{port}-port"} for port, said in start["ports"].items()
@@ -77,9 +77,12 @@ def _strip_record(record: FlightRecord, words: _Replacing, tape: Iterator[bytes]
     return record
 
 
-def _config(config: dict[str, Any]) -> dict[str, Any]:
+def _config(config: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Return a configuration without its place: ports, network, directories."""
-    kept = {name: section for name, section in config.items() if name not in ("uplink", "recorder")}
+    kept = {name: section for name, section in config.items() if name not in ("uplink", "recorder", "outbox")}
+    if "remote" in config:
+        users = {names.get(user, user): verbs for user, verbs in config["remote"]["users"].items()}
+        kept["remote"] = {**config["remote"], "users": users}
     kept["rig"] = {**config["rig"], "id": RIG}
     kept["ports"] = {
         port: None if said is None else {**said, "path": f"{port}-port"} for port, said in config["ports"].items()
@@ -112,6 +115,9 @@ def _private(run: Stretch) -> dict[str, str]:
         configured = (run.start["config"]["ports"] or {}).get(port)
         if configured is not None:
             names[configured["path"]] = f"{port}-port"
+    # One name each: who may do what is part of what is replayed.
+    for number, user in enumerate(run.start["config"].get("remote", {}).get("users", {}), start=1):
+        names.setdefault(user, f"remote-{number}")
     for entry in run.entries():
         if not isinstance(entry, int) and isinstance(entry[-1], dict) and isinstance(entry[-1].get("by"), str):
             names.setdefault(entry[-1]["by"], USER)

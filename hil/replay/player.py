@@ -260,6 +260,9 @@ class _Player:
                     worker.runner.start(make_plan(arguments["plan"], arguments["parameters"]), by=arguments["by"])
                 case "stop":
                     worker.runner.stop(by=arguments["by"], verdict=Verdict(arguments["verdict"]))
+                case "command":
+                    # Judged again: a refusal is what came out of it, and leaves the same event.
+                    worker.remote.take(arguments)
                 case "rearm":
                     worker.engine.rearm(by=arguments["by"])
                 case "shut_down":

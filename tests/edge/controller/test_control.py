@@ -125,9 +125,14 @@ async def test_a_verb_gets_its_arguments_and_the_name_of_who_asks(
     }
 
 
-async def test_a_name_in_the_message_is_not_who_asks(server: ControlServer, connect: Callable[[], Client]) -> None:
-    message = {"v": 1, "verb": "echo", "args": {}, "user": "somebody else"}
-    assert (await connect().ask(msgpack.packb(message)))["data"]["user"] == ME
+async def test_a_name_in_the_message_never_acts_as_who_brings_it(
+    server: ControlServer, connect: Callable[[], Client]
+) -> None:
+    message = msgpack.packb({"v": 1, "verb": "echo", "args": {}, "user": "somebody else"})
+    assert (await connect().ask(message))["error"]["reason"] == "no_remote"
+    # Where there is a judge for those from afar, all of it goes there, and nothing but what he says comes back.
+    server._remote = lambda request: {"v": 1, "ok": False, "error": None, "data": request["user"]}
+    assert await connect().ask(message) == {"v": 1, "ok": False, "error": None, "data": "somebody else"}
 
 
 async def test_a_user_without_a_known_name_is_a_number(
