@@ -13,13 +13,15 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import aiomqtt
 
-from edge.errors import FrameError, RemoteError
+from edge.errors import ConfigError, FrameError, RemoteError
 from edge.frames import Frame, decode_frame
+from edge.tls import PLAIN_PORT, TLS_PORT, refuse_plain, tls_files, why_refused
 
 __all__ = ["Frame", "FrameError", "NoBrokerError", "Subscriber", "decode_frame"]
 
@@ -42,19 +44,32 @@ class Subscriber:
     def __init__(
         self,
         host: str = "127.0.0.1",
-        port: int = 1883,
+        port: int | None = None,
         *,
         rig: str = "+",
         streams: Iterable[str] = STREAMS,
         username: str | None = None,
         password: str | None = None,
+        ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
+        plain: str = "loopback",
     ) -> None:
-        """``rig``: its name, or "+" for all. ``streams``: of "samples", "events", "runs"."""
+        """``rig``: its name, or "+" for all. ``streams``: of "samples", "events", "runs".
+
+        ``ca_file``, ``cert_file``, ``key_file``: the lab's CA, and who we are, as `tipguard certs` makes them; with the
+        CA it is TLS 1.3, and port 8883 unless another is given, else 1883. Without it, no other computer is spoken to
+        unless ``plain`` is "anywhere". Raises :class:`ConfigError`.
+        """
         unknown = sorted(set(streams := tuple(streams)) - set(STREAMS))
         if unknown:
             raise ValueError(f"streams {', '.join(unknown)}: expected of {', '.join(STREAMS)}")
+        refuse_plain(host, tls=ca_file is not None, plain=plain)
         self._host = host
-        self._port = port
+        self._port = port or (PLAIN_PORT if ca_file is None else TLS_PORT)
+        self._tls = tls_files(ca_file, cert_file, key_file)
+        if self._tls is not None:
+            self._tls.context()
         self._topics = [(f"tipguard/{rig}/{stream}", 1) for stream in streams]
         self._username = username
         self._password = password
@@ -110,6 +125,11 @@ class Subscriber:
         return (await anext(aiter(self._client.messages))).payload
 
     async def _connect(self) -> None:
+        try:
+            tls_context = None if self._tls is None else self._tls.context()
+        except ConfigError as error:
+            # In order when we began: somebody is replacing the files.
+            raise NoBrokerError(str(error)) from error
         client = aiomqtt.Client(
             self._host,
             self._port,
@@ -118,6 +138,7 @@ class Subscriber:
             protocol=aiomqtt.ProtocolVersion.V5,
             clean_start=True,
             timeout=5,
+            tls_context=tls_context,
         )
         try:
             await client.__aenter__()
@@ -125,7 +146,8 @@ class Subscriber:
             await client.subscribe(self._topics)
         except aiomqtt.MqttError as error:
             await self._disconnect()
-            raise NoBrokerError(f"broker {self._host}:{self._port}: {error}") from error
+            why = why_refused(tls_context, error)
+            raise NoBrokerError(f"broker {self._host}:{self._port}: {why}") from error
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
