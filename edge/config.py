@@ -411,10 +411,10 @@ realtime = "auto"            # "auto": SCHED_FIFO and locked memory where permit
 
 [uplink]
 host = "127.0.0.1"
-port = 1883                  # with ca_file usually 8883
+port = 1883
 # username = "bench-1"
 # password_file = "mqtt-password"   # beside this file, or a systemd credential of this name
-# ca_file = "ca.pem"         # the lab's CA: TLS 1.3 from here on; `tipguard certs` makes these three
+# ca_file = "ca.pem"         # the lab's CA: TLS 1.3, usually on port 8883; `tipguard certs` makes these three
 # cert_file = "bench-1.pem"
 # key_file = "bench-1.key"
 # plain = "loopback"         # "anywhere": MQTT without TLS also to other computers, readable on the way

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -37,7 +38,8 @@ _MOSQUITTO = """\
 # Written by hil.broker; gone with it.
 user {user}
 persistence false
-max_queued_messages 0
+# Not 0, "no limit": then 2.0.11 takes every refused publish for a full queue, and closes the connection.
+max_queued_messages 100000000
 message_size_limit {max_payload}
 allow_anonymous true
 log_type error
@@ -100,8 +102,19 @@ class Broker:
     killed test run leaves nothing behind.
     """
 
-    def __init__(self, *, prefer: Kind | None = None, port: int = 0, mosquitto_lines: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        prefer: Kind | None = None,
+        port: int = 0,
+        mosquitto_lines: str = "",
+        configuration: Callable[[Broker], str] | None = None,
+    ) -> None:
         """Choose a broker. ``port`` 0: a free one. ``mosquitto_lines``: more of its configuration, e.g. ``acl_file``.
+
+        ``configuration``: writes all of Mosquitto's configuration at each start, for listeners with TLS or an access
+        list; it must listen on :attr:`host` and :attr:`port`, and its files may be in :attr:`folder`.
+
 
         Raises :class:`BenchOptionError` when the preferred broker, or any, is not installed.
         """
@@ -112,12 +125,15 @@ class Broker:
                 "pip install 'tipguard[demo]'"
             )
         self.kind: Kind = prefer or kinds[0]
-        if mosquitto_lines and self.kind != "mosquitto":
-            raise BenchOptionError("mosquitto_lines needs prefer='mosquitto'")
+        if (mosquitto_lines or configuration) and self.kind != "mosquitto":
+            raise BenchOptionError("mosquitto_lines and configuration need prefer='mosquitto'")
+        if mosquitto_lines and configuration:
+            raise BenchOptionError("mosquitto_lines are part of our configuration; expected one of the two")
         self.host = HOST
         self.port = port or free_port()
         self.speaks_311 = self.kind == "mosquitto"
         self._extra = mosquitto_lines
+        self._configuration = configuration
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -152,9 +168,12 @@ class Broker:
     def _command(self) -> list[str]:
         config = self.folder / "config.toml"
         if self.kind == "mosquitto":
-            text = _MOSQUITTO.format(
-                user=getpass.getuser(), host=HOST, port=self.port, max_payload=MAX_PAYLOAD, extra=self._extra
-            )
+            if self._configuration is not None:
+                text = self._configuration(self)
+            else:
+                text = _MOSQUITTO.format(
+                    user=getpass.getuser(), host=HOST, port=self.port, max_payload=MAX_PAYLOAD, extra=self._extra
+                )
             config.write_text(text, encoding="utf-8")
             return [mosquitto_path() or "mosquitto", "-c", str(config)]
         config.write_text(_IOTCORE.format(host=HOST, port=self.port, max_payload=MAX_PAYLOAD), encoding="utf-8")
@@ -173,6 +192,11 @@ class Broker:
 
     def _log_tail(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-500:].strip()
+
+    def reload(self) -> None:
+        """Let Mosquitto read its access list and certificates again, as `systemctl reload` does."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """End it politely; it may be started again. A second call does nothing."""

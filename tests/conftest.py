@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 
+from hil import node_red, postgres
 from hil.broker import mosquitto_path
 
 # The rig fixture, loaded here whether or not the installed package has its entry point; pytester tests it.
 pytest_plugins = ["hil.pytest_plugin", "pytester"]
 
-SERVICES: dict[str, Callable[[], object]] = {"mosquitto": mosquitto_path}
+SERVICES: dict[str, Callable[[], object]] = {
+    "mosquitto": mosquitto_path,
+    "node-red": node_red.programs,
+    "postgresql": postgres.programs,
+}
 
+
+ALONE = frozenset({"realtime", "proof", "strangers", "interop", "store_postgres"})
+"""Folders whose tests run real programs against the clock: not beside others."""
 
 # No wall-clock deadline: a busy host is not a bug in what is tested. The quick suite repeats the same examples, so that
 # green stays green; the long rounds draw new ones.
@@ -37,6 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip what needs a bench; mark as long what runs more rounds with TIPGUARD_LONG=1."""
     no_bench = pytest.mark.skip(reason="needs a real instrument: --rig FILE -m hardware")
     for item in items:
+        if ALONE & set(item.path.parts):
+            item.add_marker("realtime")
         if item.get_closest_marker("hardware") and config.getoption("tipguard_rig") is None:
             item.add_marker(no_bench)
         # Starting and landing on that bench takes seconds more; both are tested without the rig fixture, too.
@@ -47,3 +57,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # By convention a module that reads TIPGUARD_LONG calls what it read LONG.
         if hasattr(getattr(item, "module", None), "LONG"):
             item.add_marker("long")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    """One PostgreSQL server for all tests of a session; each makes databases of its own in it, and never stops it."""
+    if postgres.programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with postgres.Postgres() as server:
+        yield server

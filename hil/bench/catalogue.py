@@ -14,6 +14,8 @@ MODULES: Final[dict[str, str]] = {
     "dose": "hil.bench.dose",
     "observe": "hil.bench.observe",
     "reaction": "hil.bench.reaction",
+    "store": "hil.bench.store",
+    "uplink": "hil.bench.uplink",
     "wire": "hil.bench.wire",
 }
 """Loaded when asked for: some need compilers or programs that others do not."""

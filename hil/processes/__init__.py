@@ -3,7 +3,7 @@
 ``forms`` a rig as ``tipguard serve``, ``supervised`` one as in production; ``cable`` a cable to pull.
 ``child`` one process, ``waiting`` how to wait and to be interrupted, ``spec`` and ``stage_spec`` what a rig is,
 ``controlled`` a controller over any configuration, ``rig`` one with emulated instruments, ``ending`` the proof that its
-output is off. What is started here is ended here, by process id.
+output is off, ``chain`` the way of the data, each part to be killed. What is started here is ended here, by process id.
 """
 
 from hil.processes.child import Child, ChildDiedError, Children

@@ -128,7 +128,7 @@ def test_a_broker_that_is_not_installed_says_how_to_install_it(monkeypatch: pyte
     with pytest.raises(BenchOptionError, match="mosquitto is not installed: apt-get install mosquitto"):
         Broker(prefer="mosquitto")
     assert Broker().kind == "iotcore"
-    with pytest.raises(BenchOptionError, match="needs prefer='mosquitto'"):
+    with pytest.raises(BenchOptionError, match="need prefer='mosquitto'"):
         Broker(mosquitto_lines="x")
     monkeypatch.setattr(hil.broker, "available", list)
     with pytest.raises(BenchOptionError, match="mosquitto or iotcore is not installed"):

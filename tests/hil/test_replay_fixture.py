@@ -36,7 +36,7 @@ def recorded() -> Stretch:
 
     config = config_for(
         rig="cellar-7",
-        uplink={"host": "broker.cellar.example", "username": "cellar"},
+        uplink={"host": "broker.cellar.example", "username": "cellar", "plain": "anywhere"},
         recorder={"directory": "/data/ada"},
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -13,9 +13,8 @@ import pytest
 from hil.broker import Broker
 from hil.processes import RigSpec, StageSpec
 from hil.processes.forms import FormRig
-from tests.realtime.failures import FAULTS, STAGE_FAULTS
+from tests.realtime.failures import FAULTS, FROM_AFAR, STAGE_FAULTS
 
-OHMIC: Final = RigSpec(load="ohmic:1e6")
 SMALL_RING: Final = 65_536
 STAGE: Final = StageSpec(
     start_um=(50.0, 50.0, 50.005),
@@ -23,10 +22,16 @@ STAGE: Final = StageSpec(
 )
 
 
+def remote(text: str) -> str:
+    """A rig that is stopped from afar has to know by whom."""
+    return f'{text}\n[remote]\nusers = {{ {FROM_AFAR} = ["stop"] }}\n'
+
+
 def small_ring(text: str) -> str:
-    return text.replace("\n[runtime]\n", f"\n[runtime]\nring_bytes = {SMALL_RING}\n")
+    return remote(text).replace("\n[runtime]\n", f"\n[runtime]\nring_bytes = {SMALL_RING}\n")
 
 
+OHMIC: Final = RigSpec(load="ohmic:1e6", config_text=remote)
 SPECS: Final = {
     "ohmic": OHMIC,
     "oe": replace(OHMIC, oe=True),
@@ -34,7 +39,7 @@ SPECS: Final = {
     "oe-cable": replace(OHMIC, oe=True),
     "broker": OHMIC,
     "ring": replace(OHMIC, config_text=small_ring),
-    "stage": RigSpec(seed=3, series_ohm=10_000.0, stage=STAGE),
+    "stage": RigSpec(seed=3, series_ohm=10_000.0, stage=STAGE, config_text=remote),
 }
 WITH_BROKER: Final = ("broker", "ring")
 WITH_CABLE: Final = ("cable", "oe-cable")

@@ -43,6 +43,7 @@ READ_DEADLINE_S: Final = 0.150 + 0.020
 """The longest read deadline there is, and the tick that looks at it."""
 CHECK_EVERY: Final = 16
 TRIES: Final = 5
+FROM_AFAR: Final = "afar"
 FAULTS: Final = """
 [[fault]]
 kind = "mute"
@@ -276,7 +277,7 @@ def stop_remote(rig: FormRig) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.settimeout(2.0)
         client.connect(str(rig.run_directory / rundir.CONTROL_SOCKET))
-        message = {"v": 1, "verb": "stop", "args": {}, "user": "far away", "epoch": "0", "nonce": "stale"}
+        message = {"v": 1, "verb": "stop", "args": {}, "user": FROM_AFAR, "epoch": "0", "nonce": "stale"}
         struck_ns = time.monotonic_ns()
         client.sendall(msgpack.packb(message))
         assert msgpack.unpackb(client.recv(65536))["ok"]

@@ -91,6 +91,9 @@ def _drop_chunks(conn: Conn, table: str, limit: datetime, parts: list[tuple[str,
 
 
 def _note(conn: Conn, table: str, part: sql.Identifier) -> None:
+    # The whole first, then the part, in the order in which a reader takes them; the other way round the two wait for
+    # each other, and the database ends one of them.
+    conn.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
     # Before it is noted what is in it: nobody adds to it any more.
     conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(part))
     if table == "frames":

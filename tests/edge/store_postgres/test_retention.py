@@ -115,6 +115,9 @@ def test_another_worker_that_knew_the_partition_makes_it_again(
 ) -> None:
     other = PostgresBackend(database, "lab", now_ns=lambda: NOW_NS)
     other.commit([samples(7, t_ns=-21 * DAY_NS)], [])
+    # Its own upkeep, which begins with its first commit, must not be the one that removes what comes below.
+    assert other._upkeep is not None
+    other._upkeep.join()
     ask("UPDATE retention SET keep_days = 10 WHERE what = 'frames'")
     later(aged, calendar)
     other.commit([samples(8, t_ns=-21 * DAY_NS)], [])
