@@ -17,7 +17,7 @@ from edge.uplink.outbox import Outbox
 from edge.uplink.ranges import Ranges
 from edge.uplink.settings import UplinkSettings
 from edge.uplink.spans import Span, pause_ns
-from edge.watermark import Mark, Watermark, WatermarkError, decode
+from edge.watermark import MAX_HOLES, Mark, Watermark, WatermarkError, decode
 
 HOLE_PAUSE_NS: Final = 1_000_000_000
 """A frame is not sent again sooner, however often a store says that it lacks it; doubled each time."""
@@ -158,6 +158,9 @@ class Redrive:
             held.generations[said.store] = said.generation
             mark, covered = marks.get(held.sid, (None, Ranges()))
             before = held.covered.get(said.store, Ranges())
+            if mark is not None and not anew and len(mark.holes) == MAX_HOLES:
+                # More holes than a document has room for: it is silent above its top, where its last word still holds.
+                covered.update(before.within(mark.top + 1, held.high))
             gone = before.minus(covered)
             held.covered[said.store] = covered
             if covered.last > before.last:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.watermark import Mark
+from edge.watermark import MAX_HOLES, Mark
 from tests.edge.uplink.scene import FakeStore, Scene, play
 
 
@@ -247,6 +247,31 @@ def test_a_store_that_goes_back_gets_again_what_is_still_here(tmp_path: Path, an
     logs = play(tmp_path, story)
     (gone,) = [entry for entry in logs if "gone back" in entry["event"]]
     assert gone["frames"] == 8 + anew
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_word_that_was_cut_short_for_its_holes_is_no_way_back(tmp_path: Path, anew: bool) -> None:
+    # The store has the end, and fills what lies before it one by one: more holes than a document may list.
+    holes = tuple((seq, seq) for seq in range(11, 11 + 2 * MAX_HOLES, 2))
+
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        scene.start(stores=("lab",), keep_after_watermark_s=1000, redrive_s=1000)
+        scene.write(300)
+        await scene.wait(1)
+        store.say((Mark(1, "samples", 10, 299, ((10, 249),)),))
+        await scene.wait(3)
+        scene.broker.received.clear()
+        if anew:
+            store.generation = "1" * 16
+        store.say((Mark(1, "samples", 11, holes[-1][1] + 1, holes),))
+        await scene.wait(3)
+        again = set(scene.broker.numbers())
+        assert set(range(250, 300)) <= again if anew else not again & set(range(250, 300))
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert any("gone back" in entry["event"] for entry in logs) is anew
 
 
 def test_a_new_life_of_a_store_is_noticed_by_a_new_life_of_the_uplink(tmp_path: Path) -> None:
