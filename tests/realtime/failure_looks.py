@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edge import rundir
-from edge.ring import Kind, RingReader, unpack_sample
+from edge.ring import Kind, unpack_sample
 from hil.processes import wait_for
 from hil.processes.forms import FormRig
 from hil.processes.supervised import SupervisedRig
+from hil.ring_whole import whole_ring
 from tests.realtime.failures import CHECK_EVERY, READ_DEADLINE_S, cable_of, signal_all
 
 Look = Callable[[FormRig, int], None]
@@ -20,14 +21,11 @@ Look = Callable[[FormRig, int], None]
 
 
 def samples_between(rig: FormRig, from_ns: int, to_ns: int) -> int:
-    """Return how many readings came in; from the ring, which nothing empties while no broker takes its frames."""
-    reader = RingReader(rig.run_directory / rundir.RING_FILE)
-    count = 0
-    while (record := reader.read()) is not None:
-        if record.kind == Kind.SAMPLE and from_ns < unpack_sample(record.payload)[2].t_rx_ns < to_ns:
-            count += 1
-    reader.close()
-    return count
+    """Return how many readings came in; from the ring, whatever the uplink has released of it."""
+    return sum(
+        record.kind == Kind.SAMPLE and from_ns < unpack_sample(record.payload)[2].t_rx_ns < to_ns
+        for record in whole_ring(rig.run_directory / rundir.RING_FILE)
+    )
 
 
 def last_cut(rig: FormRig) -> dict[str, Any]:

@@ -231,6 +231,8 @@ def test_a_stop_in_one_word_and_in_any_state_of_the_message_cuts(far: Far) -> No
     # What the broker kept of it stops nothing when the uplink comes back.
     far.rig.uplink.kill()
     far.rig.start_uplink()
+    # Until it has connected, the broker shows the status of the one before, and its nonce is spent.
+    wait_for("an answer from afar", lambda: far.typed("status", "ana")[0] == 0, 20)
     running = far.run_until_live()
     assert far.typed("stop", "bob")[0] == 0
     running.communicate(timeout=30)

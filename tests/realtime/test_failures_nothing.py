@@ -19,11 +19,12 @@ import msgpack
 import pytest
 
 from edge import rundir
-from edge.ring import Kind, RingReader
+from edge.ring import Kind
 from hil.errors import BenchFaultError
 from hil.processes import wait_for
 from hil.processes.forms import FormRig, ServedRig, children_of
 from hil.processes.supervised import EXIT_LIMIT, SupervisedRig
+from hil.ring_whole import whole_ring
 from tests.realtime.failure_benches import OHMIC
 from tests.realtime.failures import live, make_live, pause, signal_all, tipguard
 
@@ -64,13 +65,11 @@ class WallClock:
 
 def run_documents(rig: FormRig) -> dict[str, dict[str, Any]]:
     """Return the start and stop documents of the one run there was."""
-    reader = RingReader(rig.run_directory / rundir.RING_FILE)
     found = {}
-    while (record := reader.read()) is not None:
+    for record in whole_ring(rig.run_directory / rundir.RING_FILE):
         if record.kind == Kind.RUN:
             document = msgpack.unpackb(record.payload)
             found[document["kind"]] = document
-    reader.close()
     return found
 
 
