@@ -39,6 +39,8 @@ STORE: dict[str, tuple[Scene, str]] = {
     "say_before_the_commit": (scenes.store_dies_between_word_and_deed, "lost"),
 }
 
+ATTEMPTS = 4
+
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(300)]
 
 
@@ -55,7 +57,13 @@ def without(name: str, scene: Scene, tmp_path: Path, shim: Path, kind: StoreKind
 @long_only
 @pytest.mark.parametrize("name", UPLINK)
 def test_uplink_without_one_of_its_checks_loses(name: str, tmp_path: Path, shim: Path) -> None:
-    assert lost(without(name, UPLINK[name], tmp_path, shim))
+    # Where the kill falls is the scheduler's: it may miss the moment that the check is for, but not every time.
+    for attempt in range(ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        if lost(without(name, UPLINK[name], folder, shim)):
+            return
+    pytest.fail(f"nothing was lost in {ATTEMPTS} attempts: the scene does not need what {name} takes away")
 
 
 @long_only
