@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from edge.uplink import lanes, outbox, outbox_file, redrive, window
+from edge.uplink import lanes, outbox_file, redrive, window
 from edge.uplink.held import Held
 from edge.uplink.ranges import Ranges
 from edge.watermark import Watermark
@@ -18,11 +18,6 @@ def change(owner: object, name: str, value: object) -> None:
     if not hasattr(owner, name):
         raise AttributeError(f"nothing to take out: {owner} has no {name}")
     setattr(owner, name, value)
-
-
-def release_before_the_commit() -> None:
-    """The ring gives room for what was only read."""
-    change(outbox.Outbox, "floor", lambda _self, cursor: cursor)
 
 
 def delete_at_the_acknowledgement() -> None:
@@ -107,7 +102,6 @@ def sync_nothing() -> None:
 MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     one.__name__: one
     for one in (
-        release_before_the_commit,
         delete_at_the_acknowledgement,
         delete_when_one_store_has_it,
         believe_any_watermark,

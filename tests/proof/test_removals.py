@@ -25,7 +25,6 @@ PATIENCE_S = 6.0
 long_only = pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1")
 
 UPLINK: dict[str, Scene] = {
-    "release_before_the_commit": scenes.slow_disk,
     "delete_at_the_acknowledgement": scenes.broker_forgets,
     "delete_when_one_store_has_it": scenes.one_of_two_stores_dead,
     "believe_any_watermark": scenes.forged_watermark,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.frames import decode_frame
+from edge.uplink.outbox import Outbox
 from edge.uplink.outbox_file import OutboxFile
 from tests.edge.uplink.scene import FakeStore, Scene, play
 
@@ -180,7 +181,9 @@ def test_a_full_disk_holds_the_ring_and_recovers(tmp_path: Path) -> None:
     assert any("works again" in entry["event"] for entry in logs)
 
 
-def test_without_a_disk_nothing_is_sent_and_the_ring_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """While its one element is true, nothing can be committed."""
     commit = OutboxFile.commit
     broken = [True]
 
@@ -191,7 +194,32 @@ def test_without_a_disk_nothing_is_sent_and_the_ring_keeps_it(tmp_path: Path, mo
         return commit(file, rows, streams)  # type: ignore[arg-type]  # handed on as they are
 
     monkeypatch.setattr(OutboxFile, "commit", failing)
+    return broken
 
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_ring_released_before_the_commit_would_lose_what_the_next_life_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: list[bool], early: bool
+) -> None:
+    # The removal test of Outbox.floor: an uplink that ends before it could commit, and the one after it.
+    if early:
+        monkeypatch.setattr(Outbox, "floor", lambda _self, cursor: cursor)
+
+    async def story(scene: Scene) -> None:
+        scene.start()
+        scene.write(10)
+        await scene.wait(5)
+        await scene.end()
+        broken[0] = False
+        scene.start()
+        await scene.wait(3)
+        assert scene.broker.numbers() == ([] if early else list(range(10)))
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_without_a_disk_nothing_is_sent_and_the_ring_keeps_it(tmp_path: Path, broken: list[bool]) -> None:
     async def story(scene: Scene) -> None:
         scene.start()
         scene.write(10)
