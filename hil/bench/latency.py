@@ -94,7 +94,7 @@ def draw(groups: Sequence[Sides], path: Path, *, title: str, axis: str, caption:
             panel.set_yscale("log")
             panel.set_title(f"{sides.name}, {len(sides.all_of('ours'))} trials a side", loc="left")
             panel.xaxis.set_major_formatter(EngFormatter("s"))
-            panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
             panel.xaxis.set_minor_formatter(NullFormatter())
             panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _at: f"{100 * share:g} %"))
             panel.set_xlabel(axis)
