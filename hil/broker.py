@@ -15,24 +15,18 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from hil.errors import BenchFaultError, BenchOptionError
+from hil.server import Server
 
 HOST: Final = "127.0.0.1"
 MAX_PAYLOAD: Final = 1 << 20
 Kind = Literal["mosquitto", "iotcore"]
 
 _PORTS: Final = range(20_000, 32_000)
-_START_S: Final = 10.0
-_STOP_S: Final = 5.0
 
 _MOSQUITTO = """\
 # Written by hil.broker; gone with it.
@@ -95,12 +89,10 @@ def free_port() -> int:
     raise BenchFaultError(f"no free port found in {_PORTS.start}..{_PORTS.stop - 1}")
 
 
-class Broker:
-    """A broker process, started on entry and ended on exit; :meth:`kill` and :meth:`start` again keep its ports.
+class Broker(Server):
+    """A broker process, started on entry and ended on exit; :meth:`kill` and :meth:`start` again keep its ports."""
 
-    Where util-linux's ``setpriv`` is at hand the broker also ends when the thread that started it does, so that a
-    killed test run leaves nothing behind.
-    """
+    _PREFIX = "tipguard-broker-"
 
     def __init__(
         self,
@@ -115,9 +107,9 @@ class Broker:
         ``configuration``: writes all of Mosquitto's configuration at each start, for listeners with TLS or an access
         list; it must listen on :attr:`host` and :attr:`port`, and its files may be in :attr:`folder`.
 
-
         Raises :class:`BenchOptionError` when the preferred broker, or any, is not installed.
         """
+        super().__init__()
         kinds = available()
         if not kinds or (prefer and prefer not in kinds):
             raise BenchOptionError(
@@ -134,36 +126,11 @@ class Broker:
         self.speaks_311 = self.kind == "mosquitto"
         self._extra = mosquitto_lines
         self._configuration = configuration
-        self._folder: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return self._process.pid if self._process else None
-
-    @property
-    def folder(self) -> Path:
-        """Where its configuration and log are."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="tipguard-broker-"))
-        return self._folder
 
     def start(self) -> None:
         """Start it and return once it accepts connections. Raises :class:`BenchFaultError` if it does not."""
-        if self._process is not None:
-            return
-        command = self._command()
-        if setpriv := shutil.which("setpriv"):
-            command = [setpriv, "--pdeathsig", "TERM", *command]
-        with (self.folder / "log").open("ab") as log:
-            # A group of its own: Ctrl-C must not end it before those who still have something to publish.
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
-        try:
-            self._wait_until_ready(self._process)
-        except BenchFaultError:
-            self.close()
-            raise
+        if self._process is None:
+            self._launch(self.kind, self._command(), lambda _pid: _accepts(self.port))
 
     def _command(self) -> list[str]:
         config = self.folder / "config.toml"
@@ -180,58 +147,10 @@ class Broker:
         # -P: a folder named iotcore where we were started is not the package. Its router logs every packet as an error.
         return [sys.executable, "-P", "-m", "iotcore", "--config", str(config), "--log-level", "CRITICAL"]
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _START_S
-        while not _accepts(self.port):
-            # Waiting for its end paces the loop and sees a failed start at once.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(0.01)
-                raise BenchFaultError(f"{self.kind} ended with code {code} at start: {self._log_tail()}")
-            if time.monotonic() > deadline:
-                raise BenchFaultError(f"{self.kind} does not listen on port {self.port} after {_START_S:.0f} s")
-
-    def _log_tail(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-500:].strip()
-
     def reload(self) -> None:
         """Let Mosquitto read its access list and certificates again, as `systemctl reload` does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGHUP)
-
-    def stop(self) -> None:
-        """End it politely; it may be started again. A second call does nothing."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        self._end(signal.SIGKILL)
-
-    def close(self) -> None:
-        """Stop it and remove its folder."""
-        self.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
-    def _end(self, number: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(number)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(_STOP_S)
-
-    def __enter__(self) -> Self:
-        """Start."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Stop, and remove the folder."""
-        self.close()
 
 
 def _accepts(port: int) -> bool:

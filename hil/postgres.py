@@ -13,22 +13,18 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote
 
 from hil.broker import free_port
 from hil.errors import BenchFaultError, BenchOptionError
+from hil.server import Server
 
 USER: Final = "tipguard"
 NEEDED: Final = ("initdb", "postgres", "createdb", "dropdb", "pg_dump", "pg_restore")
 
-_START_S: Final = 30.0
-_STOP_S: Final = 10.0
 _TOOL_S: Final = 300.0
 _PLACES: Final = ("/usr/lib/postgresql", "/usr/local/pgsql", "/usr/pgsql-17", "/usr/pgsql-16", "/usr/pgsql-15")
 
@@ -58,41 +54,36 @@ def _version(folder: Path) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-class Postgres:
+class Postgres(Server):
     """A server process, started on entry and ended on exit; after :meth:`kill` it may be started again with its data.
 
-    Where util-linux's ``setpriv`` is at hand the server also ends when the thread that started it does.
+    :attr:`folder` has its socket, log and (in ``data``) its cluster.
     """
+
+    _PREFIX = "tipguard-pg-"
+    _START_S = 30.0
+    _STOP_S = 10.0
+    _POLITE = signal.SIGINT
+    """Its clients are disconnected."""
 
     def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
         """``durable``: with fsync, as in production; without, a killed server keeps everything, a power cut would not.
 
         ``settings``: more of ``postgresql.conf``. Raises :class:`BenchOptionError` when PostgreSQL is not installed.
         """
+        super().__init__()
         folder = programs()
         if folder is None:
             raise BenchOptionError("PostgreSQL is not installed: apt-get install postgresql")
         self._programs = folder
         self._settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **(settings or {})}
         self._owner = _owner()
-        self._folder: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         """Only the name of the socket."""
 
-    @property
-    def pid(self) -> int | None:
-        """Process id of the postmaster while it runs."""
-        return self._process.pid if self._process else None
-
-    @property
-    def folder(self) -> Path:
-        """Where its socket, log and (in ``data``) its cluster are."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="tipguard-pg-"))
-            if self._owner:
-                os.chown(self._folder, self._owner.pw_uid, self._owner.pw_gid)
-        return self._folder
+    def _made(self, folder: Path) -> None:
+        if self._owner:
+            os.chown(folder, self._owner.pw_uid, self._owner.pw_gid)
 
     def url(self, database: str = "postgres") -> str:
         """Return the address of a database, as ``tipguard store --to`` takes it."""
@@ -106,18 +97,7 @@ class Postgres:
         if not (data / "PG_VERSION").is_file():
             self._initialise(data)
         command = [str(self._programs / "postgres"), "-D", str(data), "-k", str(self.folder), "-p", str(self.port)]
-        if setpriv := shutil.which("setpriv"):
-            command = [setpriv, "--pdeathsig", "INT", *command]
-        with (self.folder / "log").open("ab") as log:
-            # A group of its own: Ctrl-C must not end it before those who still have something to commit.
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0, **self._identity()
-            )
-        try:
-            self._wait_until_ready(self._process, data)
-        except BenchFaultError:
-            self.stop()
-            raise
+        self._launch("PostgreSQL", command, lambda pid: _ready(data / "postmaster.pid", pid), self._identity())
 
     def _initialise(self, data: Path) -> None:
         self._tool("initdb", "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
@@ -143,19 +123,6 @@ class Postgres:
         )
         if done.returncode:
             raise BenchFaultError(f"{name} ended with code {done.returncode}: {done.stderr[-500:].strip()}")
-
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], data: Path) -> None:
-        deadline = time.monotonic() + _START_S
-        while not _ready(data / "postmaster.pid", process.pid):
-            # Waiting for its end paces the loop and sees a failed start at once.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(0.01)
-                raise BenchFaultError(f"PostgreSQL ended with code {code} at start: {self._log_tail()}")
-            if time.monotonic() > deadline:
-                raise BenchFaultError(f"PostgreSQL is not ready after {_START_S:.0f} s: {self._log_tail()}")
-
-    def _log_tail(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-500:].strip()
 
     def _client(self, name: str, *arguments: str) -> None:
         self._tool(name, "-h", str(self.folder), "-p", str(self.port), "-U", USER, *arguments)
@@ -185,18 +152,6 @@ class Postgres:
         """Restore a backup into a database that has its tables already: they are dropped and made again."""
         self._client("pg_restore", "--exit-on-error", "--clean", "--if-exists", "--dbname", database, str(dump))
 
-    def stop(self) -> None:
-        """End it politely, its clients disconnected; it may be started again. A second call does nothing."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(_STOP_S)
-
     def kill(self) -> None:
         """End it and all its processes as a power cut would."""
         process, self._process = self._process, None
@@ -208,23 +163,7 @@ class Postgres:
         for pid in (process.pid, *family):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.wait(_STOP_S)
-
-    def close(self) -> None:
-        """Stop it and remove its folder with all data."""
-        self.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
-    def __enter__(self) -> Self:
-        """Start."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Stop, and remove the folder."""
-        self.close()
+        process.wait(self._STOP_S)
 
 
 def _owner() -> pwd.struct_passwd | None:

@@ -10,6 +10,7 @@ import pytest
 
 from hil import node_red, postgres
 from hil.broker import mosquitto_path
+from tests.long_rounds import with_long_rounds
 
 # The rig fixture, loaded here whether or not the installed package has its entry point; pytester tests it.
 pytest_plugins = ["hil.pytest_plugin", "pytester"]
@@ -54,8 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("long")
             if os.environ.get("TIPGUARD_LONG") != "1":
                 item.add_marker(pytest.mark.skip(reason="the bench with a stage: TIPGUARD_LONG=1"))
-        # By convention a module that reads TIPGUARD_LONG calls what it read LONG.
-        if hasattr(getattr(item, "module", None), "LONG"):
+        function = getattr(item, "function", None)
+        if function is not None and function.__qualname__.split(".")[0] in with_long_rounds(item.path):
             item.add_marker("long")
 
 

@@ -1,14 +1,13 @@
 """The store's connection to its broker: MQTT 5, a session that outlives it, and acknowledgements given by hand.
 
-The PUBACK goes out when the store has committed, not when a message came in. aiomqtt connects, keeps the connection
-alive and reports its end; receiving and publishing go to the paho client below it, for the packet ids and the reasons.
+The PUBACK goes out when the store has committed, not when a message came in: receiving, too, goes to the paho client
+below aiomqtt's (:mod:`edge.broker_link`), for the packet ids that an acknowledgement names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,17 +20,13 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge.broker_link import FAILURE, SILENT, BrokerLink
 from edge.errors import ConfigError, RemoteError
 from edge.store.received import TOPICS, Message
 
-FAILURE: Final = 0x80
-"""Reason codes from here on are refusals."""
 RECEIVE_MAXIMUM: Final = 1024
 """Messages the broker may have under way to us unacknowledged."""
 
-_SILENT: Final = logging.getLogger("tipguard.paho")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 _MAX_WAITING: Final = 4 * RECEIVE_MAXIMUM
 
 
@@ -124,24 +119,18 @@ class Connect(Protocol):
         """Return the context in which the connection is open."""
 
 
-class AiomqttConnection:
+class AiomqttConnection(BrokerLink):
     """:class:`Connection` over an aiomqtt client."""
 
     def __init__(self, client: aiomqtt.Client, settings: ReceiverSettings) -> None:
         """Chain the callbacks; must precede connecting."""
-        self._client = client
-        # aiomqtt offers no other way to packet ids, reason codes and acknowledgements by hand.
-        self._paho: paho.Client = client._client  # noqa: SLF001
-        self._paho.connect_timeout = settings.connect_timeout_s
+        super().__init__(client, settings.connect_timeout_s)
         self._paho.manual_ack_set(True)
-        self._their_on_publish: Any = self._paho.on_publish
-        self._paho.on_publish = self._on_publish
         self._paho.on_message = self._on_message
         self._where = f"{settings.host}:{settings.port}"
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._woken = False
-        self._pending: dict[int, asyncio.Future[int]] = {}
         self._most = settings.batch
         self.dropped = 0
         """Messages of QoS 0 that came too fast; nobody was promised them."""
@@ -154,13 +143,6 @@ class AiomqttConnection:
         found = Message(message.topic, bytes(message.payload), content_type)
         self._waiting.append(Delivery(found, message.mid, message.qos))
         self._arrived.set()
-
-    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
-        future = self._pending.pop(mid, None)
-        if future is not None and not future.done():
-            future.set_result(reason.value)
-        if self._their_on_publish is not None:
-            self._their_on_publish(client, userdata, mid, reason, properties)
 
     async def batch(self, most: int, linger_s: float) -> list[Delivery]:
         """See :class:`Connection`."""
@@ -188,24 +170,12 @@ class AiomqttConnection:
 
     def publish(self, topic: str, payload: bytes) -> asyncio.Future[int]:
         """See :class:`Connection`."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho annotates no constructor
         properties.ContentType = "application/json"
-        info = self._paho.publish(topic, payload, 1, retain=True, properties=properties)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            raise BrokerGoneError(f"{self._where}: {paho.error_string(info.rc)}")
-        # The acknowledgement is read by the loop, so not before we are back in it.
-        self._pending[info.mid] = future
+        why_not, future = self._send(topic, payload, 1, retain=True, properties=properties)
+        if why_not:
+            raise BrokerGoneError(f"{self._where}: {why_not}")
         return future
-
-    async def lost(self) -> str:
-        """See :class:`Connection`."""
-        try:
-            async for _ in self._client.messages:
-                pass
-        except aiomqtt.MqttError as error:
-            return str(error.__cause__ or error)
-        return "closed"
 
     async def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe. Raises :class:`BrokerGoneError` for what the broker refuses."""
@@ -214,12 +184,6 @@ class AiomqttConnection:
             value = int(str(getattr(code, "value", code)))  # a ReasonCode; aiomqtt's annotation is of MQTT 3, too
             if value >= FAILURE:
                 raise BrokerGoneError(f"{self._where}: subscription to {name} refused (0x{value:02X})")
-
-    def abandon(self) -> None:
-        """Close the socket, if it is still open: paho does so only once its goodbye is written, if ever."""
-        self._paho.disconnect()
-        if self._paho.socket() is not None:
-            self._paho._sock_close()  # noqa: SLF001 - its only way to close without the broker's help
 
 
 @contextlib.asynccontextmanager
@@ -240,22 +204,16 @@ async def connect(settings: ReceiverSettings) -> AsyncIterator[Connection]:
         keepalive=settings.keepalive_s,
         properties=properties,
         tls_context=None if settings.tls is None else settings.tls(),
-        logger=_SILENT,
+        logger=SILENT,
     )
     connection = AiomqttConnection(client, settings)
-    try:
-        await client.__aenter__()
-    except aiomqtt.MqttError as error:
-        connection.abandon()
-        raise BrokerGoneError(f"{settings.host}:{settings.port}: {error}") from error
-    try:
+
+    def gone(error: aiomqtt.MqttError) -> BrokerGoneError:
+        return BrokerGoneError(f"{settings.host}:{settings.port}: {error}")
+
+    async with connection.open(gone):
         try:
             await connection.subscribe(settings.filters)
         except aiomqtt.MqttError as error:
-            raise BrokerGoneError(f"{settings.host}:{settings.port}: {error}") from error
+            raise gone(error) from error
         yield connection
-    finally:
-        # A connection that is gone already has been reported by lost().
-        with contextlib.suppress(aiomqtt.MqttError):
-            await client.__aexit__(None, None, None)
-        connection.abandon()

@@ -18,12 +18,13 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from edge import watermark
+from edge.broker_link import FAILURE
 from edge.clock import Clock, LoopClock
 from edge.errors import ConfigError
 from edge.notify import Notifier
 from edge.store.backend import Backend, Received, StoreError, Unreadable
 from edge.store.received import Message, receive
-from edge.store.receiver import FAILURE, BrokerGoneError, Connect, Connection, ReceiverSettings, connect
+from edge.store.receiver import BrokerGoneError, Connect, Connection, ReceiverSettings, connect
 
 RETRY_MIN_NS: Final = 500_000_000
 RETRY_MAX_NS: Final = 30_000_000_000

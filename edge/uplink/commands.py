@@ -18,11 +18,12 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 
+from edge.broker_link import FAILURE
 from edge.clock import Clock
 from edge.control_client import MAX_MESSAGE, VERSION
 from edge.rundir import CONTROL_SOCKET
 from edge.uplink.command_form import MAX_CORRELATION, MalformedError, is_reply_topic, plan_only, read, to_json
-from edge.uplink.mqtt import FAILURE, BrokerLostError, Incoming, Publication, reason_text
+from edge.uplink.mqtt import BrokerLostError, Incoming, Publication, reason_text
 from edge.uplink.settings import UplinkSettings
 
 ANSWER_S: Final = 2.0

@@ -1,15 +1,9 @@
-"""The connection to the broker: MQTT 5 by aiomqtt, with the acknowledgement's reason, which aiomqtt drops.
-
-aiomqtt connects, keeps the connection alive and reports its end. Publishing goes to the paho client below it, because
-a refused publish (no permission, quota) differs from an accepted one only in the PUBACK's reason code: paho's
-``on_publish`` hands that over and aiomqtt's own handler ignores it.
-"""
+"""The uplink's connection to the broker: MQTT 5, over :mod:`edge.broker_link`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge.broker_link import SILENT, BrokerLink
 from edge.errors import ConfigError, RemoteError
 from edge.tls import why_refused
 from edge.uplink.paho_short import shorten
@@ -30,14 +25,7 @@ from edge.uplink.settings import UplinkSettings
 
 NO_SUBSCRIBERS: Final = 0x10
 """PUBACK reason: accepted, but no subscription matched, so nobody has it."""
-FAILURE: Final = 0x80
-"""PUBACK reasons from here on are refusals."""
 PACKET_TOO_LARGE: Final = 0x95
-
-# What aiomqtt and paho would log is what we report ourselves, once per change and with what to do.
-_SILENT: Final = logging.getLogger("tipguard.paho")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 _JSON: Final = "application/json"
 # Bytes around a payload: fixed header, topic, packet id, content type.
@@ -162,25 +150,19 @@ def _with_correlation(publication: Publication) -> Properties:
     return properties
 
 
-class AiomqttConnection:
+class AiomqttConnection(BrokerLink):
     """:class:`Connection` over an aiomqtt client that is connected, or about to be."""
 
     def __init__(self, client: aiomqtt.Client, settings: UplinkSettings) -> None:
         """Chain the callbacks; must precede connecting."""
-        self._client = client
+        super().__init__(client, settings.connect_timeout_s)
         self._settings = settings
-        # aiomqtt offers no other way to the reason code and to the packet id.
-        self._paho: paho.Client = client._client  # noqa: SLF001
         self._window = settings.window
         self._max_packet: int | None = None
-        self._pending: dict[int, asyncio.Future[int]] = {}
         self._subscribing: dict[int, asyncio.Future[list[int]]] = {}
         self.on_message: OnMessage | None = None
-        self._paho.connect_timeout = settings.connect_timeout_s
-        self._their_on_publish: Any = self._paho.on_publish
         self._their_on_connect: Any = self._paho.on_connect
         self._their_on_subscribe: Any = self._paho.on_subscribe
-        self._paho.on_publish = self._on_publish
         self._paho.on_subscribe = self._on_subscribe
         # Not chained: aiomqtt would keep every message in a queue that nobody reads.
         self._paho.on_message = self._on_message
@@ -188,23 +170,13 @@ class AiomqttConnection:
         shorten(self._paho, self._on_plain_puback)
 
     def _on_plain_puback(self, mid: int) -> bool:
-        future = self._pending.pop(mid, None)
-        if future is not None and not future.done():
-            future.set_result(0)
-        return future is not None
+        return self._acknowledged(mid, 0)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
         self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", self._settings.window))
         self._max_packet = getattr(properties, "MaximumPacketSize", None)
         if self._their_on_connect is not None:
             self._their_on_connect(client, userdata, flags, reason, properties)
-
-    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
-        future = self._pending.pop(mid, None)
-        if future is not None and not future.done():
-            future.set_result(reason.value)
-        if self._their_on_publish is not None:
-            self._their_on_publish(client, userdata, mid, reason, properties)
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
         future = self._subscribing.pop(mid, None)
@@ -252,42 +224,22 @@ class AiomqttConnection:
 
     def publish(self, publication: Publication) -> asyncio.Future[int]:
         """See :class:`Connection`."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         size = len(publication.payload) + len(publication.topic) + _PACKET_OVERHEAD
         if self._max_packet is not None and size > self._max_packet:
             # Sent anyway it would cost the connection, and again after every reconnect.
-            future.set_result(PACKET_TOO_LARGE)
-            return future
-        info = self._paho.publish(
+            refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            refused.set_result(PACKET_TOO_LARGE)
+            return refused
+        why_not, future = self._send(
             publication.topic,
             publication.payload,
             publication.qos,
-            publication.retain,
-            _with_correlation(publication),
+            retain=publication.retain,
+            properties=_with_correlation(publication),
         )
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            raise BrokerLostError(paho.error_string(info.rc), host=self._settings.host, port=self._settings.port)
-        if publication.qos == 0:
-            future.set_result(0)
-        else:
-            # The acknowledgement is read by the loop, so not before we are back in it.
-            self._pending[info.mid] = future
+        if why_not:
+            raise BrokerLostError(why_not, host=self._settings.host, port=self._settings.port)
         return future
-
-    async def lost(self) -> str:
-        """See :class:`Connection`."""
-        try:
-            async for _ in self._client.messages:
-                pass
-        except aiomqtt.MqttError as error:
-            return str(error.__cause__ or error)
-        return "closed"
-
-    def abandon(self) -> None:
-        """Close the socket, if it is still open: paho does so only once its goodbye is written, if ever."""
-        self._paho.disconnect()
-        if self._paho.socket() is not None:
-            self._paho._sock_close()  # noqa: SLF001 - its only way to close without the broker's help
 
 
 @contextlib.asynccontextmanager
@@ -313,22 +265,14 @@ async def connect(settings: UplinkSettings, will: Publication) -> AsyncIterator[
         timeout=settings.connect_timeout_s,
         keepalive=settings.keepalive_s,
         max_inflight_messages=settings.window,
-        logger=_SILENT,
+        logger=SILENT,
         tls_context=tls_context,
         will=aiomqtt.Will(
             will.topic, will.payload, will.qos, will.retain, _properties(PacketTypes.WILLMESSAGE, will.content_type)
         ),
     )
     connection = AiomqttConnection(client, settings)
-    try:
-        await client.__aenter__()
-    except aiomqtt.MqttError as error:
-        connection.abandon()
-        raise BrokerLostError(why_refused(tls_context, error), host=settings.host, port=settings.port) from error
-    try:
+    async with connection.open(
+        lambda error: BrokerLostError(why_refused(tls_context, error), host=settings.host, port=settings.port)
+    ):
         yield connection
-    finally:
-        # A connection that is gone already has been reported by lost().
-        with contextlib.suppress(aiomqtt.MqttError):
-            await client.__aexit__(None, None, None)
-        connection.abandon()

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import structlog
 
 from edge import frames
+from edge.broker_link import FAILURE
 from edge.clock import Clock, LoopClock
 from edge.notify import Notifier
 from edge.uplink import documents
@@ -28,7 +29,7 @@ from edge.uplink.jobs import InlineJobs, Jobs, ThreadJobs
 from edge.uplink.keeper import Keeper
 from edge.uplink.lanes import Lanes
 from edge.uplink.metrics import Figures, MetricsPage
-from edge.uplink.mqtt import FAILURE, BrokerLostError, Connect, Connection, Incoming, Publication, connect, reason_text
+from edge.uplink.mqtt import BrokerLostError, Connect, Connection, Incoming, Publication, connect, reason_text
 from edge.uplink.outbox import Entry, Outbox
 from edge.uplink.progress import Progress
 from edge.uplink.redrive import Redrive

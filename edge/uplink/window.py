@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any, Final
 
 from edge import frames
+from edge.broker_link import FAILURE
 from edge.uplink import documents
 from edge.uplink.lanes import Lanes
-from edge.uplink.mqtt import FAILURE, NO_SUBSCRIBERS, BrokerLostError, Connection, Publication, reason_text
+from edge.uplink.mqtt import NO_SUBSCRIBERS, BrokerLostError, Connection, Publication, reason_text
 from edge.uplink.outbox import Entry
 from edge.uplink.settings import UplinkSettings
 

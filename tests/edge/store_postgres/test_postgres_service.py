@@ -12,7 +12,7 @@ import pytest
 from edge import watermark
 from edge.store.backend import Key, Received
 from edge.store.postgres.backend import PostgresBackend
-from edge.store.receiver import ReceiverSettings
+from edge.store.receiver import Connection, ReceiverSettings, connect
 from edge.store.service import run_store
 from edge.watermark import Mark
 from hil.broker import Broker, available
@@ -45,9 +45,18 @@ async def worker(
         session_expiry_s=session_expiry_s,
         watermark_every_s=0.01,
     )
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_store(settings, backend, stop=stop))
+    stop, subscribed = asyncio.Event(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def told(settings: ReceiverSettings) -> AsyncIterator[Connection]:
+        async with connect(settings) as connection:
+            subscribed.set()
+            yield connection
+
+    task = asyncio.create_task(run_store(settings, backend, stop=stop, connector=told))
     try:
+        # What is sent before that goes to the other worker alone.
+        await asyncio.wait_for(subscribed.wait(), WAIT_S)
         yield
     finally:
         stop.set()
