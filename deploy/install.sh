@@ -157,6 +157,8 @@ services() {
         put "$template" "/etc/systemd/system/$unit@.service" 644
         rm -f "$template"
     done
+    # For a lab's server. A template: nothing runs before somebody names a store.
+    put "$here/systemd/tipguard-store@.service" /etc/systemd/system/tipguard-store@.service 644
     put "$here/systemd/tipguard.tmpfiles" /etc/tmpfiles.d/tipguard.conf 644
     put "$here/udev/60-tipguard.rules" /etc/udev/rules.d/60-tipguard.rules 644
 }

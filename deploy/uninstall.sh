@@ -2,7 +2,8 @@
 # Take tipguard off this machine. Stops the services first, which switches the output off and verifies it.
 #
 #   sudo deploy/uninstall.sh            program, services, udev rules; configuration and data stay
-#   sudo deploy/uninstall.sh --purge    also /etc/tipguard, /var/lib/tipguard (the flight record) and the user
+#   sudo deploy/uninstall.sh --purge    also /etc/tipguard, /var/lib/tipguard (the flight record) and the user;
+#                                       never /var/lib/tipguard-store, which is the lab's data
 #   ... --dry-run, --root DIR           as for install.sh
 #
 # Safe to run again: what is gone is not missed.
@@ -41,14 +42,14 @@ gone() {
 }
 
 if systemd_runs; then
-    mapfile -t known < <(systemctl list-units --all --plain --no-legend 'tipguard-controller*' 'tipguard-uplink*' |
-        awk '{print $1}')
+    mapfile -t known < <(systemctl list-units --all --plain --no-legend \
+        'tipguard-controller*' 'tipguard-uplink*' 'tipguard-store@*' | awk '{print $1}')
     # Controllers first: the uplinks take what the stop leaves in the ring.
     for unit in "${known[@]}"; do
         case $unit in tipguard-controller*) do_it systemctl stop "$unit" ;; esac
     done
     for unit in "${known[@]}"; do
-        case $unit in tipguard-uplink*) do_it systemctl stop "$unit" ;; esac
+        case $unit in tipguard-uplink* | tipguard-store@*) do_it systemctl stop "$unit" ;; esac
     done
     for unit in "${known[@]}" "${units[@]/%/.service}"; do
         do_it systemctl --quiet disable "$unit" 2>/dev/null || true
@@ -58,6 +59,7 @@ for unit in "${units[@]}"; do
     gone "/etc/systemd/system/$unit.service"
     gone "/etc/systemd/system/$unit@.service"
 done
+gone /etc/systemd/system/tipguard-store@.service
 gone /etc/udev/rules.d/60-tipguard.rules
 gone /etc/tmpfiles.d/tipguard.conf
 gone /etc/sysusers.d/tipguard.conf
@@ -75,9 +77,13 @@ if ((purge)); then
     gone /etc/tipguard
     gone /var/lib/tipguard
     gone /run/tipguard
-    if [ -z "$root" ] && getent passwd tipguard >/dev/null; then
+    # The user stays as long as data are the user's.
+    if [ -z "$root" ] && [ ! -e /var/lib/tipguard-store ] && getent passwd tipguard >/dev/null; then
         do_it userdel tipguard
     fi
 elif [ -e "$root/etc/tipguard" ] || [ -e "$root/var/lib/tipguard" ]; then
     say "kept: /etc/tipguard and /var/lib/tipguard, configuration and data; --purge removes them"
+fi
+if [ -e "$root/var/lib/tipguard-store" ]; then
+    say "kept: /var/lib/tipguard-store, what the rigs have sent; yours to remove"
 fi

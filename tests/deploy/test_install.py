@@ -75,6 +75,7 @@ def test_twice_is_as_once(tmp_path: Path) -> None:
         "etc/systemd/system/tipguard-controller@.service",
         "etc/systemd/system/tipguard-uplink.service",
         "etc/systemd/system/tipguard-uplink@.service",
+        "etc/systemd/system/tipguard-store@.service",
         "etc/udev/rules.d/60-tipguard.rules",
         "etc/sysusers.d/tipguard.conf",
         "etc/tmpfiles.d/tipguard.conf",
@@ -140,6 +141,16 @@ def test_uninstall_leaves_what_is_the_lab_s_until_told_otherwise(tmp_path: Path)
     assert not {name for name in tree(tmp_path) if "tipguard" in name}
     again = install(tmp_path, "--purge", program="uninstall.sh")
     assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_what_a_store_has_is_never_removed(tmp_path: Path) -> None:
+    install(tmp_path, "--no-packages")
+    frames = tmp_path / "var/lib/tipguard-store/lab/journal/0001"
+    frames.parent.mkdir(parents=True)
+    frames.write_bytes(b"frames")
+    done = install(tmp_path, "--purge", program="uninstall.sh")
+    assert (done.returncode, frames.read_bytes()) == (0, b"frames")
+    assert "kept: /var/lib/tipguard-store" in done.stdout
 
 
 @pytest.mark.parametrize("options", [["--frobnicate"], ["--root"], ["--root", "relative"]])
