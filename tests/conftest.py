@@ -22,7 +22,7 @@ SERVICES: dict[str, Callable[[], object]] = {
 }
 
 
-ALONE = frozenset({"realtime", "proof", "strangers", "interop", "store_postgres"})
+ALONE = frozenset({"realtime", "proof"})
 """Folders whose tests run real programs against the clock: not beside others."""
 
 # No wall-clock deadline: a busy host is not a bug in what is tested. The quick suite repeats the same examples, so that
