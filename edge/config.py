@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from edge.command_map import DRIVER, load_command_map
 from edge.config_base import Section
+from edge.config_frontend import FrontendConfig, FrontendPort, check_frontend
 from edge.config_network import OutboxConfig, RemoteConfig, UplinkConfig
 from edge.errors import ConfigError
 from edge.profile import DEFAULT_FILE, RigProfile, load_profile
@@ -65,6 +66,7 @@ class Ports(Section):
 
     smu: SmuPort
     stage: StagePort | None = None
+    frontend: FrontendPort | None = None
 
 
 class SmuConfig(Section):
@@ -210,6 +212,7 @@ class Config(Section):
     wiring: Wiring = Wiring()
     limits: Limits = Limits()
     gpio: GpioConfig | None = None
+    frontend: FrontendConfig | None = None
     event: EventConfig = EventConfig()
     runtime: Runtime = Runtime()
     recorder: RecorderConfig = RecorderConfig()
@@ -243,7 +246,9 @@ def _sections() -> dict[str, set[str]]:
             known[name] = set(model.model_fields)
     known["ports.smu"] = set(SmuPort.model_fields)
     known["ports.stage"] = set(StagePort.model_fields)
+    known["ports.frontend"] = set(FrontendPort.model_fields)
     known["gpio"] = set(GpioConfig.model_fields)
+    known["frontend"] = set(FrontendConfig.model_fields)
     return known
 
 
@@ -302,6 +307,7 @@ def load(path: str | Path) -> Config:
             file=file,
             key="limits.hard_limit_a",
         )
+    check_frontend(config.frontend, config.ports.frontend, limit_a=config.limits.current_a, file=file)
     profile_path = Path(path).parent / config.rig.profile_file
     if profile_path.exists():
         config = config.model_copy(update={"profile": load_profile(profile_path)})
@@ -395,6 +401,28 @@ allow_clamp = false
 # beat_s = 0.010             # from one beat to the next
 # monostable_s = 0.040       # the monostable's time as built, at its upper tolerance
 # rearm = "key"              # after such a cut: "key": press the OUTPUT key of the 2400; "remote": nothing to press
+
+# [ports.frontend]           # the microcontroller in series with the tip; leave it out on a rig without one
+# path = "/dev/serial/by-id/..."
+# baud = 921600              # the same as in its firmware
+
+# [frontend]                 # when it trips by itself, and what is kept of it; docs/frontend.md
+# driver = "tipguard"
+# hard_a = 0.0005            # one sample of this magnitude
+# level_a = 0.0002           # level_n samples in a row; leave a test out to switch it off
+# level_n = 3
+# jump_a = 0.0001            # so far from the running mean, and jump_ratio times its magnitude
+# jump_ratio = 2.0
+# baseline_s = 0.005         # time constant of the running mean
+# rate_a = 0.0001            # a change within rate_samples samples
+# rate_samples = 4
+# pre_s = 0.005              # what a black box keeps before the trip, and after it
+# post_s = 0.002
+# lease_s = 0.1              # without a renewal for so long it opens by itself; may only be shorter
+# recording = "event"        # black boxes and min/max of each ms; "decimated": min/max at decimated_hz; "full"
+# decimated_hz = 10000.0
+# full_max_s = 60.0          # "full" only: for so long in a run
+# invert = false             # true: its converter counts the other way than the SMU
 
 [event]                      # what a setting event keeps around the trip
 pre_s = 0.5

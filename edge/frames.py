@@ -4,22 +4,23 @@
 field      type     meaning
 ========== ======== =====================================================================================
 v          int      schema version, 1
-kind       str      "samples", "event", "run", "epoch" or "tombstone"
+kind       str      "samples", "event", "run", "epoch", "tombstone" or "frontend"
 rig        str      name of the rig: lower-case letters, digits, hyphens; at most 32
 epoch      str      16 hex digits, drawn at random at each start of the controller; never ordered
-stream     str      "samples", "events", "runs", "epochs" or "tombstones": what ``seq`` counts; a tombstone also
-                    stands in any other stream, where a frame was
+stream     str      "samples", "events", "runs", "epochs", "tombstones" or "frontend": what ``seq`` counts; a
+                    tombstone also stands in any other stream, where a frame was
 seq        int      number of this frame in (rig, epoch, stream), from 0 without holes; that is its identity
 run        str      16 hex digits of the run it belongs to, or ""
 n          int      rows in ``cols``; 0 when there are none
-first      int      number, in this epoch, of the first sample; the next frame's is ``first + n`` unless
+first      int      number, in this epoch, of the first sample, or row; the next frame's is ``first + n`` unless
                     samples are missing
 t0_ns      int      ns, CLOCK_MONOTONIC: middle of the first sample's aperture, or when the event happened
 mono_to_utc_ns int  ns to add to any monotonic time of this frame to get ns since 1970-01-01 UTC
 utc_valid  bool     the host's clock was synchronised when the frame was made
 utc_unc_ns int      ns, half width of the uncertainty of ``mono_to_utc_ns``
 cols       map      name -> {"dtype": str, "unit": str, "data": bin of n * itemsize bytes, little-endian}
-doc        map      what happened, for every kind but "samples"
+doc        map      what happened, for every kind but "samples" and "frontend"
+grid       map      only in "frontend": when the rows are, and what a code is worth; see :class:`Grid`
 ========== ======== =====================================================================================
 
 Exactly one of ``cols`` and ``doc`` is present. Columns of "samples" (more may be added, none is ever renamed)::
@@ -30,16 +31,21 @@ Exactly one of ``cols`` and ``doc`` is present. Columns of "samples" (more may b
     run       <u8     only when samples of several runs share      phase     <u1    edge.samples.Phase
                       the frame: the run of each, 0 for none
 
+Columns of "frontend": ``code`` <i2, every sample of the front end, or ``code_min`` and ``code_max`` <i2, the smallest
+and the largest of each ``step`` samples. Row k is at ``t0_ns + k * grid.period_ns``; a current in A is
+``code * grid.code_a``.
+
 A reader ignores fields and columns it does not know, and refuses a ``v`` it does not know.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -48,6 +54,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import FrameError
+from edge.front_block import FULL, MINMAX, FrontBlock
 from edge.samples import Sample
 
 VERSION: Final = 1
@@ -58,13 +65,29 @@ MAX_SAMPLES: Final = 4096
 MAX_COLUMNS: Final = 64
 
 STREAM_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
-    {"samples": "samples", "event": "events", "run": "runs", "epoch": "epochs", "tombstone": "tombstones"}
+    {
+        "samples": "samples",
+        "event": "events",
+        "run": "runs",
+        "epoch": "epochs",
+        "tombstone": "tombstones",
+        "frontend": "frontend",
+    }
 )
 STREAMS: Final = frozenset(STREAM_OF_KIND.values())
 TOPIC_OF_KIND: Final[Mapping[str, str]] = MappingProxyType(
     # What interrupts or explains the data travels with the events.
-    {"samples": "samples", "event": "events", "run": "runs", "epoch": "events", "tombstone": "events"}
+    {
+        "samples": "samples",
+        "event": "events",
+        "run": "runs",
+        "epoch": "events",
+        "tombstone": "events",
+        "frontend": "samples",
+    }
 )
+MEASURED: Final = ("frontend", "samples")
+"""Kinds, and streams, that hold columns of what was measured; what is given up first comes first."""
 SAMPLE_COLUMNS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "t_ns": ("<i8", "ns"),
@@ -80,6 +103,7 @@ SAMPLE_COLUMNS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 DTYPES: Final = frozenset({"<i1", "<i2", "<i4", "<i8", "<u1", "<u2", "<u4", "<u8", "<f4", "<f8"})
 
 _RIG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_HEX8 = re.compile(r"[0-9a-f]{8}")
 _HEX16 = re.compile(r"[0-9a-f]{16}")
 _I64: Final = (-(2**63), 2**63 - 1)
 _U64: Final = (0, 2**64 - 1)
@@ -94,6 +118,24 @@ class UtcMapping(NamedTuple):
     """The kernel says the clock is synchronised."""
     unc_ns: int
     """Half width of the uncertainty: the reading's, and the kernel's bound on the clock's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Of a frame of the front end: when its rows are, and what a code is worth. The map ``grid`` has the same names."""
+
+    index: int
+    """The device's number of the first row's first sample, since its boot."""
+    step: int
+    """Samples that each row covers, from its time on; 1 where every sample is there."""
+    period_ns: float
+    """From row to row, on the host's clock."""
+    t_unc_ns: int
+    """Half width of the uncertainty of every row's time, ns."""
+    code_a: float
+    """Current per code, A; negative where the converter counts the other way than the instrument."""
+    boot: str
+    """8 hex digits, drawn by the device at each start: ``index`` begins anew with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +159,8 @@ class Frame:
     """Unit of each column; "" for a count, a bit field or an id."""
     doc: Mapping[str, Any] | None = None
     v: int = VERSION
+    grid: Grid | None = None
+    """Only of kind "frontend"."""
 
     @property
     def identity(self) -> tuple[str, str, str, int]:
@@ -126,8 +170,26 @@ class Frame:
     @property
     def utc_ns(self) -> npt.NDArray[np.int64]:
         """Time of each sample in ns since 1970-01-01 UTC, shape (n,); right only as far as ``utc_valid`` says."""
-        times: npt.NDArray[np.int64] = self.cols["t_ns"] + np.int64(self.mono_to_utc_ns)
-        return times
+        return self.times_ns + np.int64(self.mono_to_utc_ns)
+
+    @property
+    def times_ns(self) -> npt.NDArray[np.int64]:
+        """Time of each row in ns of the host's CLOCK_MONOTONIC, shape (n,)."""
+        if self.grid is None:
+            times: npt.NDArray[np.int64] = self.cols["t_ns"]
+            return times
+        return self.t0_ns + np.round(np.arange(self.n) * self.grid.period_ns).astype(np.int64)
+
+    @property
+    def currents_a(self) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Columns of currents in A: ``current_a``; of the front end that, or ``low_a`` and ``high_a``."""
+        if self.grid is None:
+            return {"current_a": self.cols["current_a"]}
+        code_a = self.grid.code_a
+        if "code" in self.cols:
+            return {"current_a": self.cols["code"] * code_a}
+        low, high = self.cols["code_min"] * code_a, self.cols["code_max"] * code_a
+        return {"low_a": np.minimum(low, high), "high_a": np.maximum(low, high)}
 
 
 # ------------------------------------------------------------------------------------------------- building
@@ -181,12 +243,27 @@ def table_frame(rig: str, epoch: int, seq: int, first: int, table: npt.NDArray[A
     return _pack({**head, "n": len(table), "first": first, "cols": cols})
 
 
+def front_frame(rig: str, epoch: int, seq: int, block: FrontBlock, utc: UtcMapping) -> bytes:
+    """Return the frame of a block of the front end. Raises :class:`FrameError` for one that has none."""
+    if not 0 < block.rows <= MAX_SAMPLES:
+        raise FrameError(f"frame of {block.rows} rows; 1..{MAX_SAMPLES}")
+    width = len(block.columns)
+    table = np.frombuffer(block.data, "<i2").reshape(block.rows, width)
+    cols = {
+        name: {"dtype": "<i2", "unit": "", "data": block.data if width == 1 else table[:, at].tobytes()}
+        for at, name in enumerate(block.columns)
+    }
+    grid = Grid(block.index, block.step, block.period_ns, block.t_unc_ns, block.code_a, f"{block.boot:08x}")
+    head = _head("frontend", rig, epoch, seq, hex16(block.run) if block.run else "", block.t_ns, utc)
+    return _pack({**head, "n": block.rows, "first": block.first, "grid": asdict(grid), "cols": cols})
+
+
 def doc_frame(kind: str, rig: str, epoch: int, seq: int, doc: Mapping[str, Any], utc: UtcMapping) -> bytes:
     """Return the frame of a document; its "t_ns" and "run" (id or hex digits), if any, go into the frame's head.
 
     Raises :class:`FrameError` when the kind is unknown, or the document is not msgpack's or too large.
     """
-    if kind not in STREAM_OF_KIND or kind == "samples":
+    if kind not in STREAM_OF_KIND or kind in MEASURED:
         raise FrameError(f"kind {kind!r} is not that of a document")
     run = doc.get("run")
     if type(run) is int and 0 < run < 2**64:
@@ -257,9 +334,13 @@ def decode_frame(payload: bytes) -> Frame:
     n = _int(fields, "n", (0, MAX_SAMPLES))
     arrays: dict[str, npt.NDArray[Any]] = {}
     units: dict[str, str] = {}
-    doc = None
-    if kind == "samples":
+    doc = grid = None
+    if kind in MEASURED:
         arrays, units = _columns(fields, n)
+        if kind == "samples":
+            _require(arrays, units, SAMPLE_COLUMNS)
+        else:
+            grid = _grid(fields, arrays, units)
     else:
         doc = fields.get("doc")
         if not isinstance(doc, dict) or "cols" in fields or n:
@@ -283,6 +364,7 @@ def decode_frame(payload: bytes) -> Frame:
         cols=arrays,
         units=units,
         doc=doc,
+        grid=grid,
     )
 
 
@@ -335,10 +417,39 @@ def _columns(fields: Mapping[str, Any], n: int) -> tuple[dict[str, npt.NDArray[A
     arrays, units = {}, {}
     for name, column in cols.items():
         arrays[name], units[name] = _column(name[:32], column, n)
-    for name, (dtype, unit) in SAMPLE_COLUMNS.items():
-        if name not in arrays or cols[name]["dtype"] != dtype or units[name] != unit:
-            raise FrameError(f"cols.{name}: expected a column of {dtype} in {unit or 'no unit'!r}")
     return arrays, units
+
+
+def _require(
+    arrays: Mapping[str, npt.NDArray[Any]], units: Mapping[str, str], wanted: Mapping[str, tuple[str, str]]
+) -> None:
+    for name, (dtype, unit) in wanted.items():
+        if name not in arrays or arrays[name].dtype != np.dtype(dtype) or units[name] != unit:
+            raise FrameError(f"cols.{name}: expected a column of {dtype} in {unit or 'no unit'!r}")
+
+
+def _grid(fields: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], units: Mapping[str, str]) -> Grid:
+    columns = FULL if "code" in arrays else MINMAX
+    _require(arrays, units, dict.fromkeys(columns, ("<i2", "")))
+    grid = fields.get("grid")
+    if not isinstance(grid, dict):
+        raise FrameError("grid: expected a map")
+    numbers = {}
+    for name in ("period_ns", "code_a"):
+        value = grid.get(name)
+        if type(value) is not float or not math.isfinite(value) or not value:
+            raise FrameError(f"grid.{name}: expected a finite number that is not 0")
+        numbers[name] = value
+    boot = grid.get("boot")
+    if not isinstance(boot, str) or not _HEX8.fullmatch(boot):
+        raise FrameError(f"grid.boot: {boot!r:.40} does not match {_HEX8.pattern}")
+    return Grid(
+        index=_int(grid, "index", _U64),
+        step=_int(grid, "step", (1, 2**32 - 1)),
+        t_unc_ns=_int(grid, "t_unc_ns", (0, 2**32 - 1)),
+        boot=boot,
+        **numbers,
+    )
 
 
 def _column(name: str, column: Any, n: int) -> tuple[npt.NDArray[Any], str]:  # noqa: ANN401 - anything may arrive

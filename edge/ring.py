@@ -88,6 +88,8 @@ class Kind(enum.IntEnum):
     """A stretch of the flight record (:mod:`edge.tape`); ``seq`` counts the stretches of this epoch."""
     TAPE_START = 9
     """msgpack map: where a replay can begin; ``seq`` is that of the stretch that follows it."""
+    FRONT = 10
+    """A block of the front end (:mod:`edge.front_block`); ``seq`` is that of the frame it becomes."""
 
 
 TAPE_KINDS: Final = frozenset({Kind.TAPE, Kind.TAPE_START})

@@ -62,7 +62,8 @@ RING: Final = int(Code.RING)
 
 SMU: Final = 0
 STAGE: Final = 1
-PORTS: Final = ("smu", "stage")
+FRONTEND: Final = 2
+PORTS: Final = ("smu", "stage", "frontend")
 
 Entry = int | tuple[Any, ...]
 """A clock's reading t, a turn's ~t, or a tuple that begins with a :class:`Code`."""

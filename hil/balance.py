@@ -9,6 +9,7 @@ share does not cancel out.
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,9 +18,11 @@ from typing import Any, Final, NamedTuple
 import msgpack
 import numpy as np
 
+from edge.front_block import FULL, MINMAX, FrontBlock
 from edge.samples import Sample
 from hil.ledger import SAMPLE, Account, doc_crc, sample_crc
 
+FRONTEND: Final = "frontend"
 SAID: Final = 5
 """Of each kind of error so many are named; all are counted."""
 _COLUMNS: Final = ("t_ns", "t_unc_ns", "t_rx_ns", "bias_v", "current_a", "flags", "phase")
@@ -87,6 +90,8 @@ class _Decoded:
     doc: dict[str, Any] | None
     in_place: bool = False
     """A tombstone in the place of what its number belongs to."""
+    block_crc: int | None = None
+    """Of a front end's frame: of the record in the ring that it was made of."""
 
 
 def balance(account: Account, held: Iterable[Held], *, rig: str) -> Balance:
@@ -118,7 +123,25 @@ def _name(key: tuple[int, str, int]) -> str:
     return f"{stream} {seq} of epoch {epoch:016x}"
 
 
+def _block_crc(fields: dict[str, Any]) -> int:
+    """Return the CRC of the record that a front end's frame must have been made of."""
+    columns = FULL if "code" in fields["cols"] else MINMAX
+    codes = np.column_stack([np.frombuffer(fields["cols"][name]["data"], "<i2") for name in columns])
+    grid = fields["grid"]
+    block = FrontBlock(
+        first=fields["first"],
+        run=int(fields["run"], 16) if fields["run"] else 0,
+        t_ns=fields["t0_ns"],
+        columns=columns,
+        data=codes.tobytes(),
+        **{**grid, "boot": int(grid["boot"], 16)},
+    )
+    return zlib.crc32(block.pack())
+
+
 def _decode(fields: dict[str, Any]) -> _Decoded:
+    if fields["kind"] == FRONTEND:
+        return _Decoded(0, [], [], None, block_crc=_block_crc(fields))
     if fields["kind"] != "samples":
         # A worker declares holes of other streams only: a tombstone that names its own stream stands for itself.
         in_place = fields["kind"] == "tombstone" and fields["stream"] == fields["doc"].get("stream")
@@ -145,6 +168,9 @@ def _documents(account: Account, found: dict[tuple[int, str, int], _Decoded], re
                 result.lost.append(f"{_name(key)} is not held")
         elif frame.in_place:
             _declared_lost(key, frame.doc or {}, result)
+        elif frame.block_crc is not None:
+            if frame.block_crc != crc:
+                result.changed.append(f"{_name(key)} is not what was given")
         elif frame.doc is None or doc_crc(frame.doc) != crc:
             result.changed.append(f"{_name(key)} is not what was given")
     for key in found:
@@ -215,7 +241,8 @@ def _holes(found: dict[tuple[int, str, int], _Decoded], result: Balance) -> None
         if stream == "tombstones" and frame.doc is not None and not frame.in_place:
             declared[epoch, frame.doc["stream"]].append((frame.doc["from"], frame.doc["to"]))
     for (epoch, stream), there in seqs.items():
-        ranges = [] if stream == SAMPLE else declared[epoch, stream]
+        # Of what is measured tombstones name samples and rows, not frames.
+        ranges = [] if stream in (SAMPLE, FRONTEND) else declared[epoch, stream]
         for first, last in _gaps(there, range(max(there) + 1), ranges):
             result.undeclared.append(f"{stream} {first}..{last} of epoch {epoch:016x} are missing and undeclared")
         if stream == SAMPLE:

@@ -23,6 +23,8 @@ from hil.devices.pi_gcs2 import AxisModel, Model, PiController
 from hil.devices.pi_gcs2.model import DEFAULT_IDENTITY
 from hil.errors import BenchOptionError
 from hil.faults.served import ServedFaults, SmuPlug, StagePlug
+from hil.frontend.firmware import MAX_LATE_MS
+from hil.frontend.spec import KEY, frontend_spec
 from hil.options import check_baud, check_serial_number, numbers, seed_of
 from hil.output_enable import MONOSTABLE_MS, REARM, enable_spec, served_edges
 from hil.protocols import StageDevice
@@ -100,6 +102,14 @@ class RigOptions:
     """Where the socket of a heartbeat appears; as in :class:`hil.smu.SmuOptions`, with the two below."""
     monostable_ms: float = MONOSTABLE_MS
     oe_rearm: str = REARM
+    frontend: Path | None = None
+    """Where the link to a front end's pseudo-terminal appears, which is then in series with the tip."""
+    frontend_baud: int = 0
+    frontend_hz: int | None = None
+    frontend_noise_a: float = 0.0
+    frontend_late_ms: int = MAX_LATE_MS
+    frontend_qemu: bool = False
+    """These five as in :class:`hil.frontend.spec.FrontendSpec`."""
 
     def words(self) -> list[str]:
         """Return the command line that says this, from behind the verb on."""
@@ -132,6 +142,8 @@ class EmulatedRig:
             open_tip=options.open_tip,
         )
         self.enable = enable_spec(options)
+        self.frontend = frontend_spec(options)
+        """A front end in series with the tip, not started; None for none."""
         self.smu = unit.build(self.tip, seed=self.seed, oe_rearm=self.enable.rearm)
         self.line = self.enable.plug(self.smu)
         """The 2400 with a monostable at its output enable line; None without a heartbeat."""
@@ -208,15 +220,22 @@ def _serve(options: RigOptions) -> int:
         "smu_link": Plugged(rig.smu if rig.line is None else rig.line, options.smu_link, options.baud),
         "stage_link": Plugged(rig.stage, options.stage_link, options.stage_baud),
     }
-    faults = ServedFaults(
-        options.faults,
-        options.control,
-        smu=SmuPlug("smu_link", rig.smu, rig.tip),
-        stage=StagePlug("stage_link", rig.stage),
-    )
+    ready = rig.ready()
     with contextlib.ExitStack() as stack:
-        edges = served_edges(rig.enable, rig.line, stack)
-        serve_devices(plugged, truth=rig.truth, ready=rig.ready(), close=rig.close, faults=faults, also=edges)
+        also = served_edges(rig.enable, rig.line, stack)
+        front = None if rig.frontend is None else rig.frontend.open(rig.tip, seed=rig.seed, stack=stack)
+        if front is not None:
+            plugged[KEY] = front.plugged
+            ready |= front.ready()
+            also = (*also, front.device)
+        faults = ServedFaults(
+            options.faults,
+            options.control,
+            smu=SmuPlug("smu_link", rig.smu, rig.tip),
+            stage=StagePlug("stage_link", rig.stage),
+            frontend=None if front is None else front.plug,
+        )
+        serve_devices(plugged, truth=rig.truth, ready=ready, close=rig.close, faults=faults, also=also)
     return faults.verdict("rig")
 
 

@@ -26,6 +26,12 @@ CONTROL = "Where a socket appears through which `tipguard hil inject` sets off t
 SWAP = "Where a socket appears through which `tipguard hil load` puts another resistor at the terminals."
 OE = "Where a socket appears that takes a controller's heartbeat into a monostable at the 2400's /OE line."
 OE_REARM = "What lets the output on again once the /OE line switched it off: key (the OUTPUT key) or remote."
+FRONTEND = "Where the link to a front end's pseudo-terminal appears: the real firmware, in series with the tip."
+FRONTEND_BAUD = "The front end's line in bit/s (115200 to 4000000); 0: USB, bytes take no time."
+FRONTEND_HZ = "Samples per second of the front end, 1000 to 100000. Default: 100000, under QEMU 10000."
+FRONTEND_NOISE = "Peak of the noise of the front end's converter, in A."
+FRONTEND_LATE = "How far a native firmware may fall behind before it trips (OVERRUN), in ms: more on a busy host."
+FRONTEND_QEMU = "The front end's firmware runs on a Cortex-M3 under QEMU, and not natively."
 PRINT_CMD = "Print the exact command line, with the seed it draws, and end."
 
 
@@ -78,6 +84,12 @@ def smu(
     oe: Annotated[Path | None, typer.Option(help=OE)] = None,
     monostable_ms: Annotated[float, typer.Option(help="Time of the monostable at the /OE line, in ms.")] = 40.0,
     oe_rearm: Annotated[str, typer.Option(help=OE_REARM)] = "key",
+    frontend: Annotated[Path | None, typer.Option(help=FRONTEND)] = None,
+    frontend_baud: Annotated[int, typer.Option(help=FRONTEND_BAUD)] = 0,
+    frontend_hz: Annotated[int | None, typer.Option(help=FRONTEND_HZ)] = None,
+    frontend_noise_a: Annotated[float, typer.Option(help=FRONTEND_NOISE)] = 0.0,
+    frontend_late_ms: Annotated[int, typer.Option(help=FRONTEND_LATE)] = 5,
+    frontend_qemu: Annotated[bool, typer.Option(help=FRONTEND_QEMU)] = False,
     print_cmd: Annotated[bool, typer.Option("--print-cmd", help=PRINT_CMD)] = False,
 ) -> None:
     """Serve an emulated Keithley 2400 on a pseudo-terminal until SIGTERM.
@@ -109,6 +121,12 @@ def smu(
         oe=oe,
         monostable_ms=monostable_ms,
         oe_rearm=oe_rearm,
+        frontend=frontend,
+        frontend_baud=frontend_baud,
+        frontend_hz=frontend_hz,
+        frontend_noise_a=frontend_noise_a,
+        frontend_late_ms=frontend_late_ms,
+        frontend_qemu=frontend_qemu,
     )
     if print_cmd:
         show_command("smu", options)
@@ -242,6 +260,12 @@ def rig(
     oe: Annotated[Path | None, typer.Option(help=OE)] = None,
     monostable_ms: Annotated[float, typer.Option(help="Time of the monostable at the /OE line, in ms.")] = 40.0,
     oe_rearm: Annotated[str, typer.Option(help=OE_REARM)] = "key",
+    frontend: Annotated[Path | None, typer.Option(help=FRONTEND)] = None,
+    frontend_baud: Annotated[int, typer.Option(help=FRONTEND_BAUD)] = 0,
+    frontend_hz: Annotated[int | None, typer.Option(help=FRONTEND_HZ)] = None,
+    frontend_noise_a: Annotated[float, typer.Option(help=FRONTEND_NOISE)] = 0.0,
+    frontend_late_ms: Annotated[int, typer.Option(help=FRONTEND_LATE)] = 5,
+    frontend_qemu: Annotated[bool, typer.Option(help=FRONTEND_QEMU)] = False,
     print_cmd: Annotated[bool, typer.Option("--print-cmd", help=PRINT_CMD)] = False,
 ) -> None:
     """Serve an emulated 2400 and an emulated PI stage around one tip on a sample, each on a pseudo-terminal.
@@ -287,10 +311,64 @@ def rig(
         oe=oe,
         monostable_ms=monostable_ms,
         oe_rearm=oe_rearm,
+        frontend=frontend,
+        frontend_baud=frontend_baud,
+        frontend_hz=frontend_hz,
+        frontend_noise_a=frontend_noise_a,
+        frontend_late_ms=frontend_late_ms,
+        frontend_qemu=frontend_qemu,
     )
     if print_cmd:
         show_command("rig", options)
     raise typer.Exit(serve_rig(options))
+
+
+@app.command()
+def frontend(
+    link: Annotated[Path, typer.Option(help="Where the link to the pseudo-terminal appears.")],
+    baud: Annotated[int, typer.Option(help=FRONTEND_BAUD)] = 0,
+    hz: Annotated[int | None, typer.Option(help=FRONTEND_HZ)] = None,
+    noise_a: Annotated[float, typer.Option(help=FRONTEND_NOISE)] = 0.0,
+    late_ms: Annotated[int, typer.Option(help=FRONTEND_LATE)] = 5,
+    qemu: Annotated[bool, typer.Option(help=FRONTEND_QEMU)] = False,
+    load: Annotated[str | None, typer.Option(help="A resistor: ohmic:R in ohm. Default: ohmic:1e7.")] = None,
+    site: Annotated[str | None, typer.Option(help="A switching site, as for `tipguard hil smu`.")] = None,
+    series_ohm: Annotated[float, typer.Option(help="Resistor between terminals and sample, in ohm.")] = 0.0,
+    bias_v: Annotated[float, typer.Option(help="Level of the source at the terminals, in V.")] = 0.0,
+    limit_a: Annotated[float, typer.Option(help="Current clamp of that source, in A.")] = 1e-3,
+    seed: Annotated[int | None, typer.Option(help="Draws site, noise and boot nonces. Default: drawn.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Write the sample's own record here, as JSON lines.")] = None,
+    faults: Annotated[Path | None, typer.Option(help=FAULTS)] = None,
+    control: Annotated[Path | None, typer.Option(help=CONTROL)] = None,
+    print_cmd: Annotated[bool, typer.Option("--print-cmd", help=PRINT_CMD)] = False,
+) -> None:
+    """Serve the real firmware of a front end in series with a sample, on a pseudo-terminal until SIGTERM.
+
+    Prints one JSON line when a client can connect: {"ready": true, "frontend", "pid", "seed", "u_median_v",
+    "firmware_pid", "board", "sample_hz", "code_pa"}.
+    """
+    from hil.frontend.served import FrontendOptions, serve_frontend
+
+    options = FrontendOptions(
+        link=link,
+        baud=baud,
+        hz=hz,
+        noise_a=noise_a,
+        late_ms=late_ms,
+        qemu=qemu,
+        load=load,
+        site=site,
+        series_ohm=series_ohm,
+        bias_v=bias_v,
+        limit_a=limit_a,
+        seed=seed,
+        truth=truth,
+        faults=faults,
+        control=control,
+    )
+    if print_cmd:
+        show_command("frontend", options)
+    raise typer.Exit(serve_frontend(options))
 
 
 @app.command()

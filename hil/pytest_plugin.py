@@ -97,7 +97,12 @@ class Session:
             from hil.suite.emulated import EmulatedBench
             from hil.suite.hardware import HardwareBench
 
-            found: list[Bench] = [EmulatedBench(), EmulatedBench(with_stage=True)]
+            found: list[Bench] = [
+                EmulatedBench(),
+                EmulatedBench(with_stage=True),
+                EmulatedBench(frontend="native"),
+                EmulatedBench(frontend="qemu"),
+            ]
             for more in self._config.hook.pytest_tipguard_benches(config=self._config):
                 found += more
             path = self._config.getoption("tipguard_rig")
@@ -222,6 +227,9 @@ def tipguard_session(pytestconfig: pytest.Config) -> Iterator[Session]:
 @pytest.fixture
 def rig(request: pytest.FixtureRequest, tipguard_bench: Bench, tipguard_session: Session) -> RigHandle:
     """A rig at rest on this test's bench (:class:`hil.suite.RigHandle`)."""
+    missing = getattr(tipguard_bench, "missing", "")  # a bench of somebody else need not know of it
+    if missing:
+        pytest.skip(f"bench {tipguard_bench.name}: {missing}")
     return tipguard_session.rig(tipguard_bench, _wish(request.node), request.node)
 
 

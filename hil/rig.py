@@ -24,6 +24,9 @@ from hil.devices.keithley2400 import Keithley2400, Timing
 from hil.devices.keithley2400.interlock import Rearm
 from hil.devices.monostable import Monostable
 from hil.faults.injector import Injector
+from hil.frontend.lockstep import LockstepFrontend
+from hil.frontend.lockstep_device import LockstepDevice
+from hil.frontend.unit import FrontendUnit
 from hil.line.memory import MemoryLine
 from hil.memory_lines import MemoryLines
 from hil.protocols import StageDevice
@@ -39,9 +42,13 @@ def config_for(
     series_ohm: float = 1000.0,
     serial_number: str = "1304207",
     stage: bool = False,
+    frontend: dict[str, Any] | None = None,
     **sections: dict[str, Any],
 ) -> Config:
-    """Return a configuration for the bench; ``sections`` override whole tables, as in ``limits={"voltage_v": 1.0}``."""
+    """Return a configuration for the bench; ``sections`` override whole tables, as in ``limits={"voltage_v": 1.0}``.
+
+    ``frontend``: keys of [frontend] where there is one.
+    """
     data: dict[str, Any] = {
         "rig": {"id": rig, "kind": "tip", "series_resistor_ohm": float(series_ohm)},
         "ports": {"smu": {"path": port}},
@@ -49,6 +56,9 @@ def config_for(
     }
     if stage:
         data["ports"]["stage"] = {"path": f"{port}-stage"}
+    if frontend is not None:
+        data["ports"]["frontend"] = {"path": f"{port}-frontend"}
+        data["frontend"] = {"hard_a": 0.0005, **frontend}
     for name, values in sections.items():
         data[name] = {**data.get(name, {}), **values}
     return Config.model_validate(data)
@@ -71,16 +81,24 @@ class VirtualRig:
         stage: StageDevice | None = None,
         stage_baud: int = 115200,
         injector: Injector | None = None,
+        frontend: LockstepFrontend | FrontendUnit | None = None,
+        frontend_baud: int = 921_600,
         monostable_s: float | None = None,
     ) -> None:
         """Wire up; nothing is sent. ``directory`` gets ring, page and mirror, as the run directory would.
 
         ``stage``: an emulated controller that moves ``load``, on a line of its own; the configuration then needs
-        ``ports.stage``. ``injector``: plugged in here, armed by whoever wants its faults to begin.
+        ``ports.stage``. ``injector``: plugged in here, armed by whoever wants its faults to begin. ``frontend``: a
+        microcontroller in series with ``load``, on a line of its own; the configuration then needs [frontend].
         ``monostable_s``: of the monostable at the output enable line, where it is not what ``config.gpio`` says.
         """
         self.stage = stage
         self.stage_line = None if stage is None else MemoryLine(stage, clock, stage_baud)
+        unit = LockstepDevice(frontend, load) if isinstance(frontend, LockstepFrontend) else frontend
+        self.frontend = unit
+        self.frontend_line = None if unit is None else MemoryLine(unit, clock, frontend_baud, chunk="frame")
+        if isinstance(unit, LockstepDevice) and self.frontend_line is not None:
+            unit.on_line(self.frontend_line)
         self.clock = clock
         self.load = load
         self.config = config or config_for(series_ohm=load.series_ohm)
@@ -96,6 +114,8 @@ class VirtualRig:
             injector.plug_smu(self.line, self.device, load)
             if stage is not None and self.stage_line is not None:
                 injector.plug_stage(self.stage_line, stage)
+            if unit is not None and self.frontend_line is not None:
+                injector.plug_frontend(self.frontend_line, unit)
         self.directory = directory
         self.mirror = Mirror(directory)
         self.page = Page(directory / "page", create=True)
@@ -108,6 +128,7 @@ class VirtualRig:
             mirror=self.mirror,
             stage=None if self.stage_line is None else self.stage_line.transport,
             gpio=self.gpio,
+            frontend=None if self.frontend_line is None else self.frontend_line.transport,
         )
         self.reader = RingReader(directory / "ring")
         self._control: asyncio.Task[None] | None = None
@@ -125,6 +146,7 @@ class VirtualRig:
             rig._control.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await rig._control
+            rig.worker.front.close()
             (rig.enable or rig.device).advance(rig.clock.now_ns())
             rig.load.close(rig.clock.now_ns())
 

@@ -23,7 +23,8 @@ from hil.ledger import Account
 
 PAGE: Final = 4096
 LOOK_S: Final = 0.005
-STREAMS: Final = {3: "events", 4: "runs", 5: "epochs", 6: "tombstones"}
+STREAMS: Final = {3: "events", 4: "runs", 5: "epochs", 6: "tombstones", 10: "frontend"}
+"""Kinds of which a record becomes a frame by itself."""
 
 _SAMPLE_KIND: Final = 1
 _PAD_KIND: Final = 255

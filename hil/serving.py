@@ -8,9 +8,10 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from hil.faults.served import ServedFaults
+from hil.line.pacing import Chunk
 from hil.line.pty import PtyLine, Waited, run_lines, sharpen_timers
 from hil.protocols import Device
 from hil.signals import stop_signals
@@ -18,11 +19,24 @@ from hil.twin.truth import TruthRecord
 
 
 class Plugged(NamedTuple):
-    """A device, where the link to its pseudo-terminal appears, and its line's rate in bit/s (0: no time)."""
+    """A device, where the link to its pseudo-terminal appears, and its line's rate in bit/s (0: no time).
+
+    ``chunk`` and ``lossless`` as for :class:`hil.line.pty.PtyLine`.
+    """
 
     device: Device
     link: Path
     baud: int
+    chunk: Chunk = "fifo"
+    lossless: bool = False
+
+
+@runtime_checkable
+class KnowsItsLine(Protocol):
+    """A device that asks its line whether there is room."""
+
+    def on_line(self, line: PtyLine) -> None:
+        """Know the line it is on."""
 
 
 def serve_devices(
@@ -43,7 +57,7 @@ def serve_devices(
     """
     faults = ServedFaults(None, None) if faults is None else faults
     with stop_signals() as stop_fd, contextlib.ExitStack() as stack:
-        lines = {name: stack.enter_context(PtyLine(*one)) for name, one in plugged.items()}
+        lines = {name: stack.enter_context(_line(one)) for name, one in plugged.items()}
         stack.enter_context(faults).plug(lines)
         # Only who holds the links may replace the record: it could be that of a bench that runs.
         truth.begin()
@@ -58,6 +72,13 @@ def serve_devices(
             run_lines(list(lines.values()), stop_fd, (*faults.also, *also))
         finally:
             close(time.monotonic_ns())
+
+
+def _line(one: Plugged) -> PtyLine:
+    line = PtyLine(one.device, one.link, one.baud, chunk=one.chunk, lossless=one.lossless)
+    if isinstance(one.device, KnowsItsLine):
+        one.device.on_line(line)
+    return line
 
 
 def serve_device(

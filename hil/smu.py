@@ -10,9 +10,11 @@ from typing import Final
 
 from hil.errors import BenchOptionError
 from hil.faults.served import ServedFaults, SmuPlug
+from hil.frontend.firmware import MAX_LATE_MS
+from hil.frontend.spec import KEY, frontend_spec
 from hil.options import seed_of
 from hil.output_enable import MONOSTABLE_MS, REARM, enable_spec, served_edges
-from hil.serving import serve_device
+from hil.serving import Plugged, serve_devices
 from hil.swap import Swap
 from hil.twin.circuit import Circuit
 from hil.twin.ohmic import OhmicLoad
@@ -65,6 +67,14 @@ class SmuOptions:
     oe: Path | None = None
     monostable_ms: float = MONOSTABLE_MS
     oe_rearm: str = REARM
+    frontend: Path | None = None
+    """Where the link to a front end's pseudo-terminal appears, which is then in series with the tip."""
+    frontend_baud: int = 0
+    frontend_hz: int | None = None
+    frontend_noise_a: float = 0.0
+    frontend_late_ms: int = MAX_LATE_MS
+    frontend_qemu: bool = False
+    """These five as in :class:`hil.frontend.spec.FrontendSpec`."""
 
 
 def serve_smu(options: SmuOptions) -> int:
@@ -87,18 +97,27 @@ def _serve(options: SmuOptions) -> int:
     truth = TruthRecord(options.truth)
     load = spec.build(series_ohm=options.series_ohm, seed=seed, truth=truth)
     enable = enable_spec(options)
+    wanted = frontend_spec(options)
     device = unit.build(load, seed=seed, oe_rearm=enable.rearm)
     line = enable.plug(device)
-    ready = {"seed": seed, "u_median_v": spec.u_median_v}
-    faults = ServedFaults(options.faults, options.control, smu=SmuPlug("link", device, load))
+    ready: dict[str, object] = {"seed": seed, "u_median_v": spec.u_median_v}
+    plugged = {"link": Plugged(device if line is None else line, options.link, options.baud)}
     with contextlib.ExitStack() as stack:
-        edges = served_edges(enable, line, stack)
-        served = device if line is None else line
+        also = served_edges(enable, line, stack)
         if options.swap is not None:
-            edges = (*edges, stack.enter_context(_swap(options.swap, load)))
-        serve_device(
-            served, options.link, options.baud, truth=truth, ready=ready, close=load.close, faults=faults, also=edges
+            also = (*also, stack.enter_context(_swap(options.swap, load)))
+        front = None if wanted is None else wanted.open(load, seed=seed, stack=stack)
+        if front is not None:
+            plugged[KEY] = front.plugged
+            ready |= front.ready()
+            also = (*also, front.device)
+        faults = ServedFaults(
+            options.faults,
+            options.control,
+            smu=SmuPlug("link", device, load),
+            frontend=None if front is None else front.plug,
         )
+        serve_devices(plugged, truth=truth, ready=ready, close=load.close, faults=faults, also=also)
     return faults.verdict("smu")
 
 

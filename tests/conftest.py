@@ -10,20 +10,25 @@ import pytest
 
 from hil import node_red, postgres
 from hil.broker import mosquitto_path
+from tests import firmware_tools
 from tests.long_rounds import with_long_rounds
 
 # The rig fixture, loaded here whether or not the installed package has its entry point; pytester tests it.
 pytest_plugins = ["hil.pytest_plugin", "pytester"]
 
 SERVICES: dict[str, Callable[[], object]] = {
+    "firmware": firmware_tools.tools,
     "mosquitto": mosquitto_path,
     "node-red": node_red.programs,
     "postgresql": postgres.programs,
 }
 
 
-ALONE = frozenset({"realtime", "proof"})
+ALONE = frozenset({"realtime", "proof", "frontend_qemu"})
 """Folders whose tests run real programs against the clock: not beside others."""
+
+LONG_BENCHES = {"emulated-stage": "a stage", "emulated-frontend-qemu": "a front end under QEMU"}
+"""Benches of the rig fixture that only long rounds use."""
 
 # No wall-clock deadline: a busy host is not a bug in what is tested. The quick suite repeats the same examples, so that
 # green stays green; the long rounds draw new ones.
@@ -50,11 +55,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("realtime")
         if item.get_closest_marker("hardware") and config.getoption("tipguard_rig") is None:
             item.add_marker(no_bench)
-        # Starting and landing on that bench takes seconds more; both are tested without the rig fixture, too.
-        if item.name.endswith("[emulated-stage]"):
-            item.add_marker("long")
-            if os.environ.get("TIPGUARD_LONG") != "1":
-                item.add_marker(pytest.mark.skip(reason="the bench with a stage: TIPGUARD_LONG=1"))
+        # Starting on these benches takes seconds more; all of it is tested without the rig fixture, too.
+        for bench, what in LONG_BENCHES.items():
+            if item.name.endswith(f"[{bench}]"):
+                item.add_marker("long")
+                if os.environ.get("TIPGUARD_LONG") != "1":
+                    item.add_marker(pytest.mark.skip(reason=f"the bench with {what}: TIPGUARD_LONG=1"))
         function = getattr(item, "function", None)
         if function is not None and function.__qualname__.split(".")[0] in with_long_rounds(item.path):
             item.add_marker("long")

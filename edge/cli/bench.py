@@ -17,7 +17,8 @@ from edge.errors import ConfigError
 
 def bench(
     name: Annotated[
-        str, typer.Argument(help="observe, reaction, wire, dose, detector, store, uplink; a wrong one lists all")
+        str,
+        typer.Argument(help="observe, reaction, wire, dose, detector, store, uplink, stream; a wrong one lists all"),
     ],
     json: JsonOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples; not for the record.")] = False,

@@ -11,6 +11,7 @@ from edge.cli.words_envelope import (
     NOTES,
     STYLE,
     envelope_rows,
+    front_in_words,
     layer_rows,
     plan_in_words,
     times_in_words,
@@ -28,12 +29,14 @@ def check(config: ConfigArgument = DEFAULT_CONFIG, json: JsonOption = False) -> 
 
     def work() -> int:
         from edge.controller.checkup import check as find
+        from edge.controller.checkup_frontend import ask_front
         from edge.controller.checkup_protection import check_protection
         from edge.controller.envelopes import protection, to_document
 
         rig = load(config)
-        findings = find(rig, config)
-        found = protection(rig)
+        front = ask_front(rig)
+        findings = find(rig, config, front)
+        found = protection(rig, front.device)
         layers = check_protection(rig, found)
         failed = any(finding.grade == "fail" for finding in findings)
         if json:
@@ -69,7 +72,8 @@ def _print_protection(rig: Config, layers: list[ProtectionLayer], found: Protect
         return
     _title("Envelope: how fast a current may grow and still be cut before its limit")
     out.print(grid(envelope_rows(found), width))
-    for note in (NOTES[0], times_in_words(found), *(plan_in_words(row, allow_clamp=clamp) for row in found.rows)):
+    plans = [plan_in_words(row, allow_clamp=clamp) for row in found.rows]
+    for note in (NOTES[0], times_in_words(found), *plans, *front_in_words(found)):
         say(out, note)
     _title("What would widen it: tenfold in, charge of a short")
     out.print(grid(wider_rows(found), width))

@@ -90,6 +90,7 @@ def _run_afar(where: Afar, request: Request, *, as_json: bool) -> int:
 def _run(config: Config, request: Request, *, as_json: bool) -> int:
     """Start, watch, report."""
     from edge.controller.envelopes import for_plan
+    from edge.controller.envelopes_frontend import told
 
     with client_for(config) as client:
         try:
@@ -98,7 +99,7 @@ def _run(config: Config, request: Request, *, as_json: bool) -> int:
             raise request.refused(error) from error
         warn_of_rearms(request, config)
         parameters = _parameters(client, uid)
-        promised = for_plan(request.plan, parameters, config)
+        promised = for_plan(request.plan, parameters, config, told(ask(client, "status").get("frontend")))
         if not as_json:
             say(err, f"run {uid}: started{how_long(parameters)}; Ctrl-C cuts and ends it")
             if promised is not None:

@@ -44,6 +44,8 @@ def keeper_command(config: Config, path: str) -> list[str]:
     """Return the command line of a rig's keeper."""
     stage = config.ports.stage
     of_stage = [] if stage is None else ["--stage-port", stage.path, "--stage-baud", str(stage.baud)]
+    front = config.ports.frontend
+    of_front = [] if front is None else ["--frontend-port", front.path, "--frontend-baud", str(front.baud)]
     return [
         sys.executable,
         # Never a secrets.py or select.py of the folder somebody stands in.
@@ -66,6 +68,7 @@ def keeper_command(config: Config, path: str) -> list[str]:
         config.smu.serial_number,
         "--realtime" if config.runtime.realtime == "auto" else "--no-realtime",
         *of_stage,
+        *of_front,
     ]
 
 

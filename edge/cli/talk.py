@@ -36,6 +36,7 @@ from edge.cli.words import (
     REARM,
     ago,
     cuts_in_words,
+    front_end_in_words,
     heartbeat_in_words,
     last_cut_in_words,
     meaning,
@@ -205,6 +206,9 @@ def rows(data: dict[str, Any], stage: StageConfig | None = None) -> list[Row]:
     result.append(Row(("port", data["port"] + (" (emulated)" if data["emulated"] else ""))))
     if gpio := data.get("gpio"):
         result.append(Row(("heartbeat", heartbeat_in_words(gpio)), ("", "bold red" if gpio["lost"] else "")))
+    if front := data.get("frontend"):
+        bad = front.get("lost") or front.get("mismatch")
+        result.append(Row(("front end", front_end_in_words(front)), ("", "bold red" if bad else "")))
     if stage is not None:
         result.append(Row(("stage", stage_in_words(data.get("stage"), stage))))
     if sample := data["sample"]:

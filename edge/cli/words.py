@@ -62,6 +62,26 @@ def heartbeat_in_words(gpio: dict[str, Any]) -> str:
     return f"{beat}{seen}; {proven}"
 
 
+def front_end_in_words(front: dict[str, Any]) -> str:
+    """Say what the front end is, what it is doing, and what of its samples was lost."""
+    if front.get("lost"):
+        return f"LOST: {front['lost']}"
+    if front.get("mismatch"):
+        return f"NEVER ARMED: {front['mismatch']}"
+    if front.get("board") is None:
+        return "has not answered yet"
+    told = [f"{front['board']}, {front['sample_hz'] / 1e3:g} kS/s"]
+    if not front["spoken_to"]:
+        told.append("its switch open: no run")
+    elif front["state"] is not None:
+        told.append(f"{front['state']}, its switch {'closed' if front['closed'] else 'open'}")
+    if trip := front.get("trip"):
+        told.append(f"last trip {trip['reason']}")
+    rows, lost = front["rows"], front["rows_lost"]
+    told.append(f"recording {front['recording']}, {rows} rows" + (f", {lost} LOST" if lost else ""))
+    return "; ".join(told)
+
+
 def verified_off(status: dict[str, Any]) -> bool:
     """Tell whether the output is verified off: these states are not reached otherwise.
 

@@ -58,25 +58,24 @@ def times_in_words(found: Protection) -> str:
 
 
 def envelope_rows(found: Protection) -> list[Row]:
-    """Return what is promised for every kind of plan."""
+    """Return what is promised for every kind of plan, and below it what the front end promises, if there is one."""
     head = ("plan", "limit", "tenfold in", "conducting", "short costs", "bias step")
     rows = [Row(head, (_HEAD,) * len(head))]
     for row in found.rows:
         promised = row.envelope
         step = f"{si(promised.bias_step_v, 'V', 2)} at {row.kind.rate_v_s:g} V/s" if row.kind.rate_v_s else "n/a"
-        rows.append(
-            Row(
-                (
-                    row.kind.name,
-                    si(promised.reached_a, "A", 2),
-                    _tenfold(promised, promised.tenfold_s),
-                    _tenfold(promised, promised.tenfold_any_s),
-                    _charge(promised),
-                    step,
-                )
-            )
-        )
+        rows.append(Row((row.kind.name, si(promised.reached_a, "A", 2), *_cells(promised), step)))
+        if row.front is not None:
+            rows.append(Row(("  front end", "", *_cells(row.front.envelope), "")))
     return rows
+
+
+def _cells(promised: Envelope) -> tuple[str, str, str]:
+    return (
+        _tenfold(promised, promised.tenfold_s),
+        _tenfold(promised, promised.tenfold_any_s),
+        _charge(promised),
+    )
 
 
 def _unreachable(promised: Envelope) -> bool:
@@ -91,7 +90,10 @@ def _tenfold(promised: Envelope, tenfold_s: float) -> str:
 
 
 def _charge(promised: Envelope) -> str:
-    return bound(promised.charge_c, "C") if promised.charge_c < math.inf else "no cut"
+    if promised.charge_c < math.inf:
+        return bound(promised.charge_c, "C")
+    # Without a resistor nothing bounds what flows until the clamp acts; without a test that sees it nothing ends it.
+    return "no bound" if promised.step_s < math.inf else "no cut"
 
 
 def plan_in_words(row: PlanRow, *, allow_clamp: bool) -> str:
@@ -127,6 +129,45 @@ def plan_in_words(row: PlanRow, *, allow_clamp: bool) -> str:
     return " ".join(told)
 
 
+def front_in_words(found: Protection) -> list[str]:
+    """Return what the front end of a rig does, in paragraphs; none where there is none, or none was asked."""
+    front = found.front
+    if front is None:
+        return []
+    device, tests, lost = front.device, front.tests, front.lost
+    also = "".join(
+        f", {name} from {si(value, 'A')}"
+        for name, value in (("LEVEL", tests.level_a), ("JUMP", tests.jump_a), ("RATE", tests.rate_a))
+        if value
+    )
+    acts = (
+        f"Front end: {si(device.sample_hz, 'S/s')}, trips by itself from {si(tests.hard_a, 'A')} on (HARD){also}; one "
+        f"sample to see it, one at most to decide, {si(device.switch_open_s, 's')} until its switch is open: "
+        f"{bound(front.until_open_s, 's')}."
+    )
+    lost_host = (
+        f"If this computer stops, its lease ends and the path is open at most {bound(lost.open_after_s, 's')} later; "
+        f"it goes on tripping by itself meanwhile, so that no more than {bound(lost.below_a, 'A')} can flow for that "
+        f"long: {bound(lost.charge_c, 'C')}."
+    )
+    plans = [_front_plan(row.kind.name, row.front.envelope) for row in found.rows if row.front is not None]
+    return [f"{acts} {lost_host}", f"By the front end: {' '.join(plans)}"] if plans else [f"{acts} {lost_host}"]
+
+
+def _front_plan(name: str, promised: Envelope) -> str:
+    limit = si(promised.reached_a, "A")
+    if promised.seen_by is None:
+        return f"{name}: it is not sure to see anything before {limit}; the host guard's row is all there is."
+    seen = f"{promised.reason} in {counted(promised.readings, 'sample')}"
+    said = f"{name}: sure from {bound(promised.i_det_a, 'A')} on, by {seen}"
+    if promised.charge_c < math.inf:
+        said += (
+            f"; a short draws {si(promised.step_a, 'A')} for at most {bound(promised.step_s, 's')}, "
+            f"{bound(promised.charge_c, 'C')}, {bound(promised.energy_j, 'J')}"
+        )
+    return f"{said}."
+
+
 def promised_in_words(promised: dict[str, Any]) -> str:
     """Return what a run is promised, in a line."""
     limit = si(promised["reached_a"], "A")
@@ -134,8 +175,9 @@ def promised_in_words(promised: dict[str, Any]) -> str:
         return f"the series resistor lets no more than {limit} through"
     if promised["seen_by"] is None:
         return f"nothing is sure to see a surge before it is at {limit}; the SMU's clamp holds it there"
+    by = " by the front end" if promised.get("by") == "front end" else ""
     return (
-        f"what takes {bound(promised['tenfold_s'], 's')} or more to grow tenfold is cut before {limit}; what is "
+        f"what takes {bound(promised['tenfold_s'], 's')} or more to grow tenfold is cut before {limit}{by}; what is "
         "faster, the SMU's clamp holds"
     )
 
@@ -156,7 +198,8 @@ NOTES: Final = (
     ),
     (
         "A search's cut is planned and goes by the serial line alone; gpio makes protective cuts faster, and covers "
-        "the loss of this computer. What bridges within a reading is held by resistor and clamp, by nothing else."
+        "the loss of this computer. What bridges within a reading, or a front end's sample, is held by resistor and "
+        "clamp, by nothing else."
     ),
 )
 

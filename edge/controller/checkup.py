@@ -11,6 +11,7 @@ from edge import rundir
 from edge.clock import LoopClock
 from edge.config import Config
 from edge.control_client import ControlClient
+from edge.controller.checkup_frontend import Asked, ask_front, check_front_port
 from edge.controller.checkup_gpio import check_gpio, check_gpio_held
 from edge.controller.checkup_protection import check_protection
 from edge.controller.checkup_stage import check_stage, check_stage_held, check_stage_port
@@ -139,12 +140,12 @@ def check_broker(config: Config) -> Finding:
         return Finding("broker", "warn", f"{where}: {reason}; frames wait in the outbox until it is there")
 
 
-def check(config: Config, file: Path) -> list[Finding]:
-    """Return all findings, in the order a person would look."""
+def check(config: Config, file: Path, front: Asked | None = None) -> list[Finding]:
+    """Return all findings, in the order a person would look. ``front``: what the front end said; None: ask it."""
     findings = [Finding("configuration", "ok", f"{file}: rig {config.rig.id}, kind {config.rig.kind}")]
     ports = check_port(config)
     of_stage = check_stage_port(config)
-    findings += [*ports, *of_stage, *check_gpio(config)]
+    findings += [*ports, *of_stage, *check_gpio(config), *check_front_port(config)]
     if rundir.controller_runs(rundir.rig_dir(config.rig.id)):
         findings += check_held(config)
     else:
@@ -152,7 +153,9 @@ def check(config: Config, file: Path) -> list[Finding]:
             findings += check_instrument(config)
         if not _failed(of_stage, "stage port"):
             findings += check_stage(config)
-    findings += [layer.finding for layer in check_protection(config, protection(config))]
+    front = ask_front(config) if front is None else front
+    findings += front.findings
+    findings += [layer.finding for layer in check_protection(config, protection(config, front.device))]
     findings.append(check_broker(config))
     return findings
 

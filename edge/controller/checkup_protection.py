@@ -15,6 +15,7 @@ from edge.guard.envelope import CLAMP_S
 DEATH_S: Final = 0.150
 """The keeper's bound after the worker's death."""
 HOST_LOSS: Final = "HOST LOSS"
+FRONT_END: Final = "front end"
 
 
 def check_resistor(config: Config) -> Finding:
@@ -37,17 +38,38 @@ def check_protection(config: Config, found: Protection | None) -> list[Protectio
     """Return every layer there could be; ``found`` is the rig's envelope, None where it has none."""
     resistor = check_resistor(config)
     clamp = Finding("SMU compliance", "ok", "set and read back before every output-on; about 30 us")
-    front_end = Finding("front end", "warn", "none")
     keeper = Finding("keeper", "ok", "cuts within 150 ms of the worker's death, 250 ms of its hang")
-    return [
+    layers = [
         ProtectionLayer(resistor, 0.0 if config.rig.series_resistor_ohm else None),
         ProtectionLayer(clamp, CLAMP_S),
         _heartbeat(config),
-        ProtectionLayer(front_end, None),
         _guard(found),
         ProtectionLayer(keeper, DEATH_S),
-        _host_loss(config),
     ]
+    front = _front_end(config, found)
+    layers.insert(_place(layers, front), front)
+    return [*layers, _host_loss(config, found)]
+
+
+def _place(layers: list[ProtectionLayer], front: ProtectionLayer) -> int:
+    """Return where a front end stands among the others: by its time, and without one before the guard."""
+    if front.acts_within_s is None:
+        return len(layers) - 2
+    slower = (i for i, one in enumerate(layers) if (one.acts_within_s or 0.0) > front.acts_within_s)
+    return next(slower, len(layers))
+
+
+def _front_end(config: Config, found: Protection | None) -> ProtectionLayer:
+    if config.frontend is None:
+        return ProtectionLayer(Finding(FRONT_END, "warn", "none"), None)
+    if found is None or found.front is None:
+        return ProtectionLayer(Finding(FRONT_END, "warn", "did not say what it is: nothing is promised of it"), None)
+    front = found.front
+    text = (
+        f"trips by itself: one sample at {front.device.sample_hz / 1e3:g} kS/s, {front.tests.hard_a:g} A; opens "
+        f"when its lease of {front.lease_s * 1e3:g} ms is not renewed"
+    )
+    return ProtectionLayer(Finding(FRONT_END, "ok", text), front.until_open_s)
 
 
 def _heartbeat(config: Config) -> ProtectionLayer:
@@ -81,10 +103,19 @@ def _guard(found: Protection | None) -> ProtectionLayer:
     return ProtectionLayer(Finding("host guard", "ok", text), slowest_s)
 
 
-def _host_loss(config: Config) -> ProtectionLayer:
-    if config.gpio is None or _unusable(config):
+def _host_loss(config: Config, found: Protection | None) -> ProtectionLayer:
+    ends: list[tuple[float, str]] = []
+    if config.gpio is not None and not _unusable(config):
+        within_s = config.gpio.monostable_s + OE_S
+        ends.append((within_s, f"the heartbeat stops too, and the bias is off {within_s * 1e3:.3g} ms later"))
+    if found is not None and found.front is not None:
+        within_s = found.front.lost.open_after_s
+        ends.append(
+            (within_s, f"the front end's lease ends, and the path is open {math.ceil(within_s * 1e4) / 10:g} ms later")
+        )
+    if not ends:
         text = "NOT PROTECTED: HOST LOSS. If this computer stops, nothing cuts the bias"
         return ProtectionLayer(Finding(HOST_LOSS, "warn", text), None)
-    within_s = config.gpio.monostable_s + OE_S
-    text = f"if this computer stops, the heartbeat stops too, and the bias is off {within_s * 1e3:.3g} ms later"
-    return ProtectionLayer(Finding(HOST_LOSS, "ok", text), within_s)
+    ends.sort()
+    text = "; besides, ".join(says for _, says in ends)
+    return ProtectionLayer(Finding(HOST_LOSS, "ok", f"if this computer stops, {text}"), ends[0][0])

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from edge.clock import Clock
 from edge.config import Config
+from edge.controller.front_absent import NoFrontEnd
 from edge.controller.mirror import CLEAN, TRIPPED, Latch, Mirror
 from edge.controller.page import Page
 from edge.controller.recorder import Recorder
@@ -20,7 +21,7 @@ from edge.guard.cut import Cut, cut_form
 from edge.guard.guard import Guard
 from edge.guard.states import Cause, State
 from edge.guard.verdicts import Verdict
-from edge.instruments.actuators import SERIAL, CutActuator
+from edge.instruments.actuators import SERIAL, CutActuator, together
 from edge.instruments.smu import Smu
 from edge.samples import Phase
 from firmware_proto.keithley2400 import commands
@@ -64,9 +65,13 @@ class Cutter:
         clock: Clock,
         report: Report,
         on_off: Callable[[CutRecord, dict[str, Any] | None], None],
-        actuator: CutActuator | None = None,
+        actuators: tuple[CutActuator, ...] = (),
+        front: NoFrontEnd | None = None,
     ) -> None:
-        """Prepare; sends nothing. ``actuator``: what a protective cut uses before the serial line, being faster."""
+        """Prepare; sends nothing. ``actuators``: what a protective cut uses before the serial line, the fastest first.
+
+        ``front``: the front end in series with the tip, which is told of every cut that was verified.
+        """
         self._smu = smu
         self._link = smu.link
         self._guard = guard
@@ -76,8 +81,9 @@ class Cutter:
         self._clock = clock
         self._report = report
         self._on_off = on_off
-        self._actuator = actuator
-        self._pull = None if actuator is None else actuator.cut
+        self._actuators = actuators
+        self._pull = together(actuators)
+        self._front = front or NoFrontEnd()
         self._form = cut_form(config.rig.kind)
         self._wants_zero = self._form.wants_zero
         self._abort = commands.ABORT[config.smu.abort]
@@ -90,6 +96,11 @@ class Cutter:
         self._readings = 0
         self._deadline_ns = 0
         self._read_deadline_ns = 0
+
+    @property
+    def plans(self) -> bool:
+        """There is a planned way down on this rig."""
+        return self._wants_zero
 
     # -- beginnings
 
@@ -257,8 +268,10 @@ class Cutter:
             self._report.trip_verdict = reason
         # The event first: it is what the run was for.
         event = self._write_event(record)
-        if self._actuator is not None:
-            self._actuator.cut_over()
+        for actuator in self._actuators:
+            actuator.cut_over()
+        # Only now: with its switch open the instrument would have read nothing, whatever its output does.
+        self._front.after_cut()
         self.mirror(Latch(TRIPPED, reason.value, self._recorder.epoch) if protective else self._clean())
         self._on_off(record, event)
 
@@ -278,11 +291,8 @@ class Cutter:
 
     def _acted(self, record: CutRecord) -> list[dict[str, Any]]:
         """Return what took the bias away in a cut and when it was told to, fastest first."""
-        acted = [{"name": SERIAL, "t_ns": record.written_ns}]
-        beside = self._actuator
-        if beside is not None and beside.cut_ns:
-            acted.insert(0, {"name": beside.name, "t_ns": beside.cut_ns})
-        return acted
+        beside = [{"name": one.name, "t_ns": one.cut_ns} for one in self._actuators if one.cut_ns]
+        return [*beside, {"name": SERIAL, "t_ns": record.written_ns}]
 
     def _write_event(self, record: CutRecord) -> dict[str, Any] | None:
         """Write the event document of a cut and return its scalars; None for the normal end of a sweep."""
@@ -320,8 +330,11 @@ class Cutter:
                 verified_ns=record.verified_ns,
             )
             if event is not None:
-                scalars = {**event.summary(), **scalars}
-                document["setting"] = event.to_doc()
+                seen = self._front.instead(onset_found=event.onset_found)
+                scalars = {**event.summary(), **seen, **scalars}
+                document["setting"] = {**event.to_doc(), **seen}
+        if (told := self._front.in_event(record.decided_ns)) is not None:
+            document["frontend"] = told
         self._recorder.close_frame()
         self._recorder.event(document)
         self._report.last_event = {**scalars, "actuators": acted}

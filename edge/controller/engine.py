@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
 from typing import Any, Final
 
 from edge.clock import Clock, TimerHandle
 from edge.config import Config
 from edge.controller import diagnosis, interview
+from edge.controller.arming import setup_for
 from edge.controller.cutting import CutRecord, Cutter
 from edge.controller.enable_line import Unwired
 from edge.controller.exchanges import CHECK_EVERY, Exchanges
+from edge.controller.front_absent import NoFrontEnd
+from edge.controller.front_cut import FrontCut
 from edge.controller.host_watch import HostWatch
-from edge.controller.mirror import CLEAN, DIRTY, TRIPPED, Latch, Mirror, in_short
+from edge.controller.mirror import CLEAN, DIRTY, Latch, Mirror
 from edge.controller.page import Page
 from edge.controller.recorder import Recorder
 from edge.controller.report import Report
 from edge.controller.stage_watch import StageWatch
+from edge.controller.trip_latch import TripLatch
 from edge.errors import (
     BusyError,
     InstrumentError,
@@ -38,7 +41,7 @@ from edge.guard.guard import Guard
 from edge.guard.states import Cause, State
 from edge.guard.verdicts import Verdict
 from edge.instruments.link import Link
-from edge.instruments.smu import CheckResult, Learning, Setup, Smu, SmuIdentity
+from edge.instruments.smu import CheckResult, Learning, Smu, SmuIdentity
 from edge.samples import Flag, Phase, Sample
 from firmware_proto.keithley2400 import commands
 
@@ -65,6 +68,7 @@ class Engine:
         clock: Clock,
         host: HostWatch | None = None,
         enable: Unwired | None = None,
+        front: NoFrontEnd | None = None,
     ) -> None:
         """Take over the link's callbacks; sends nothing. ``host`` is None where there is no keeper to watch."""
         self.stage: StageWatch | None = None
@@ -92,8 +96,14 @@ class Engine:
         self._unsure = False
         """The last set-up was not finished: a late reply may still come."""
         self.enable = enable or Unwired()
-        beside = self.enable.actuator
-        self._cutter = Cutter(config, smu, guard, recorder, page, mirror, clock, self.report, self._on_off, beside)
+        self.front = front or NoFrontEnd()
+        self.front.report = self.report
+        beside = tuple(one for one in (self.front.actuator, self.enable.actuator) if one is not None)
+        self._cutter = Cutter(
+            *(config, smu, guard, recorder, page, mirror, clock, self.report, self._on_off), beside, self.front
+        )
+        self._beside = self._front_cut(smu.link)
+        self._latch = TripLatch(guard, self._cutter, recorder, self.report, clock)
         self._step: asyncio.Future[Outcome] | None = None
         self._samples: collections.deque[Sample] = collections.deque(maxlen=MAX_STEP_SAMPLES)
         self._levels: tuple[float, ...] = ()
@@ -107,6 +117,16 @@ class Engine:
         self._bias_v = 0.0
         self._times = Exchanges(smu)
         self._off_waiters: list[asyncio.Future[None]] = []
+
+    def _front_cut(self, link: Link) -> FrontCut:
+        """Return what cuts behind the front end, told by it from now on."""
+        cut = FrontCut(
+            *(self.guard, link, self._cutter, self.report, self._clock),
+            at_level=lambda: self._step is not None and 0 <= self._at < len(self._levels),
+            plan_cut=self._plan_cut,
+        )
+        self.front.on_trip, self.front.on_fault = cut.on_trip, cut.on_fault
+        return cut
 
     # -- output off: identify, arm, watch
 
@@ -141,23 +161,7 @@ class Engine:
 
     def latch_restart(self, latch: Latch | None) -> None:
         """Go TRIPPED(RESTART), and leave an event that says what is known of the last life."""
-        self.guard.machine.move(Cause.RESTART_LATCH)
-        self.report.trip_verdict = Verdict.RESTART
-        known = dataclasses.asdict(latch) if latch is not None else None
-        if latch is not None and latch.state == TRIPPED and latch.verdict:
-            # The reason of the life before is kept.
-            self.report.trip_verdict = (
-                Verdict(latch.verdict) if latch.verdict in Verdict.__members__ else Verdict.RESTART
-            )
-        self._cutter.mirror(Latch(TRIPPED, self.report.trip_verdict.value, self.recorder.epoch))
-        self.report.last_event = {
-            "kind": "restart",
-            "verdict": self.report.trip_verdict.value,
-            "t_ns": self._clock.now_ns(),
-            "previous": known,
-        }
-        self.recorder.event(self.report.last_event)
-        self.report.notice("started tripped", verdict=self.report.trip_verdict.value, previous=in_short(latch))
+        self._latch.restart(latch)
 
     async def _resync(self) -> None:
         """Make sure that the next answer belongs to the next question: end half a message, drop late replies.
@@ -186,18 +190,7 @@ class Engine:
         other state, PlanRefusedError above the ceiling, and the instrument's errors; then the state stays SAFE.
         """
         self._require(State.SAFE)
-        ceiling_v = self.config.limits.voltage_v
-        if not 0 <= v_max_v <= ceiling_v:
-            raise PlanRefusedError(
-                f"the plan arms for {v_max_v!r} V, limits.voltage_v is {ceiling_v:g} V", reason="voltage_ceiling"
-            )
-        try:
-            spec = self.guard.spec_for(phase, v_max_v, range_a)
-            protection_a = self.guard.protection_a(spec)
-        except ValueError as error:
-            raise PlanRefusedError(
-                f"{phase.name} at {v_max_v:g} V: {error}; see limits.current_a", reason="no_setting"
-            ) from error
+        spec, setup = setup_for(self.config, self.guard, phase, v_max_v, range_a)
         async with self._line_lock:
             self._require(State.SAFE)
             if self._unsure:
@@ -205,16 +198,9 @@ class Engine:
             self._unsure = True
             self.report.trip_detail = ""
             await self.verify_identity()
-            await self.smu.configure(
-                Setup(
-                    source_range_v=2.0 if v_max_v <= 2.0 else 20.0,
-                    range_a=spec.range_a,
-                    protection_a=protection_a,
-                    nplc=spec.nplc,
-                    autozero=spec.autozero,
-                )
-            )
+            await self.smu.configure(setup)
             await self.enable.arm()
+            await self.front.prepare(spec)
             self._unsure = False
             self.report.smu_notes = self.smu.notes
             self._require(State.SAFE)
@@ -250,6 +236,7 @@ class Engine:
 
     def memory(self) -> dict[str, Any]:
         """Return what an engine at rest knows that its start-up does not lead to; plain values."""
+        front = self.front.memory()
         return {
             "unsure": self._unsure,
             "smu": self.smu.memory(),
@@ -257,6 +244,7 @@ class Engine:
             "alarms": dict(self.report.alarms),
             "cuts": [self.report.planned_cuts, self.report.protective_cuts],
             "enable": self.enable.memory(),
+            **({"front": front} if front else {}),
         }
 
     def remember(self, memory: dict[str, Any]) -> None:
@@ -267,11 +255,14 @@ class Engine:
         self.report.alarms = dict(memory["alarms"])
         self.report.planned_cuts, self.report.protective_cuts = memory["cuts"]
         self.enable.remember(memory.get("enable", {}))
+        if "front" in memory:
+            self.front.remember(memory["front"])
 
     def disarm(self) -> None:
         """ARMED -> SAFE; nothing was energised."""
         if self.state is State.ARMED:
             self.guard.machine.move(Cause.DISARM)
+            self.front.disarm()
 
     async def watch(self) -> None:
         """Look once whether the output was switched on behind our back; for a 1 s poll while SAFE or TRIPPED."""
@@ -309,26 +300,12 @@ class Engine:
                 return
         if found is None or self.report.trip_verdict is not verdict:
             return
-        self.report.trip_verdict = found.verdict
-        self._cutter.mirror(Latch(TRIPPED, found.verdict.value, self.recorder.epoch))
-        cut_ns = None if cut is None else cut.get("decided_ns")
-        self.recorder.event(found.document(verdict, cut_ns=cut_ns, t_ns=self._clock.now_ns()))
-        self.report.notice("diagnosis", verdict=found.verdict.value, instead_of=verdict.value, says=found.says)
+        self._latch.correct(found, verdict, None if cut is None else cut.get("decided_ns"))
 
     def rearm(self, *, by: str) -> None:
         """TRIPPED -> SAFE, by a person. Raises BusyError in any other state."""
         self._require(State.TRIPPED)
-        if self.recorder.tape is not None:
-            self.recorder.tape.verb("rearm", {"by": by})
-        verdict = self.report.trip_verdict
-        self.guard.machine.move(Cause.REARM)
-        self.report.trip_verdict = None
-        # A fault of the host that is still there will say so again before the next output-on.
-        self.report.clear_alarm("HOST")
-        self._cutter.mirror(Latch(CLEAN, epoch=self.recorder.epoch))
-        self.recorder.event(
-            {"kind": "rearm", "by": by, "after": verdict.value if verdict else None, "t_ns": self._clock.now_ns()}
-        )
+        self._latch.release(by=by)
 
     def _require(self, state: State) -> None:
         if self.state is not state:
@@ -345,6 +322,9 @@ class Engine:
     async def energise(self) -> Outcome:
         """ARMED -> ENERGISED at 0 V."""
         self._require(State.ARMED)
+        # Its switch closes first; what stands below is then looked at with nothing left to wait for.
+        await self.front.arm()
+        self._require(State.ARMED)
         fault = self._host.fault(self._clock.now_ns()) if self._host is not None else None
         if fault is not None:
             raise BusyError(f"{fault}; nothing was energised. Restart the controller")
@@ -355,6 +335,8 @@ class Engine:
         self._page.energised = True
         self.guard.machine.move(Cause.OUTPUT_ON_SENT)
         self._bias_v = 0.0
+        self._levels = ()
+        self._beside.pending = None
         self._since_check = self._check = 0
         self._step = asyncio.get_running_loop().create_future()
         message = self.smu.output_on_message
@@ -456,6 +438,9 @@ class Engine:
     def _go_on(self) -> None:
         if self.state is not State.ENERGISED:
             return
+        if self._beside.pending is not None:
+            self._beside.fire()
+            return
         now_ns = self._clock.now_ns()
         self._since_check += 1
         if self._since_check >= CHECK_EVERY:
@@ -514,6 +499,10 @@ class Engine:
             )
         else:
             self._cutter.protective(verdict, reading_ns)
+
+    def _plan_cut(self, verdict: Verdict, reading_ns: int) -> None:
+        level_s, read_deadline_ns = self._tau_cut_s, self._times.read_deadline_ns
+        self._cutter.planned(verdict, reading_ns, level_s=level_s, read_deadline_ns=read_deadline_ns)
 
     def trip(self, verdict: Verdict) -> bool:
         """Cut for a reason from outside (operator, shutdown). False when nothing is energised."""
@@ -595,5 +584,6 @@ class Engine:
                 self.report.notice("stage fault", reasons="; ".join(reason.value for reason in reasons))
         elif state is State.CUTTING:
             self._cutter.tick(now_ns)
+        self.front.tick(now_ns, well=not self.guard.machine.protective)
         self.recorder.tick(now_ns)
         self._page.stamp(now_ns)

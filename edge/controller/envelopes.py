@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from edge.clock import TimerHandle
 from edge.config import Config
+from edge.controller import envelopes_frontend
+from edge.controller.envelopes_frontend import FrontEndFound, FrontRow, front_end_found, front_row, imagined
 from edge.controller.exchanges import LONGEST_LEVEL_V
-from edge.guard.envelope import CertainTest, Envelope, EnvelopeInputs, Pace, certain_tests, envelope
-from edge.guard.phases import LOW_BIAS_V, PhaseSpec, phase_spec, prot_a
+from edge.guard.envelope import Envelope, EnvelopeInputs, Pace, certain_tests, envelope
+from edge.guard.envelope_frontend import FrontEndDevice
+from edge.guard.phases import LOW_BIAS_V, PhaseSpec, hard_limit_a, phase_spec, prot_a
 from edge.guard.thresholds import DetectorSettings
-from edge.guard.verdicts import Verdict
 from edge.instruments.drivers import make_smu
 from edge.instruments.link import Link
 from edge.instruments.transport import Unplugged
@@ -50,11 +52,22 @@ class PlanKind:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """What is promised for one kind of plan, and what went into it."""
+    """What is promised for one kind of plan, and what went into it; ``front``: by the front end, None without one.
+
+    Guard and front end act each for itself: the faster of the two promises holds.
+    """
 
     kind: PlanKind
     inputs: EnvelopeInputs
     envelope: Envelope
+    front: FrontRow | None = None
+
+    @property
+    def best(self) -> Envelope:
+        """The faster promise."""
+        if self.front is not None and self.front.envelope.tau_min_s < self.envelope.tau_min_s:
+            return self.front.envelope
+        return self.envelope
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,12 +80,16 @@ class Wider:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Protection:
-    """The envelope of a rig. ``measured_utc``: of the rig profile whose times were used, None for the driver's."""
+    """The envelope of a rig. ``measured_utc``: of the rig profile whose times were used, None for the driver's.
+
+    ``front``: its front end; None where there is none, or where nobody has asked it for its times.
+    """
 
     baud: int
     measured_utc: str | None
     rows: tuple[Row, ...]
     wider: tuple[Wider, ...]
+    front: FrontEndFound | None = None
 
 
 class _Stopped:
@@ -102,28 +119,36 @@ def plan_kinds(config: Config) -> tuple[PlanKind, ...]:
     return (*kinds, PlanKind(f"reset at {reset_v:g} V", Phase.RESET, reset_v, 2.0))
 
 
-def protection(config: Config) -> Protection | None:
+def protection(config: Config, device: FrontEndDevice | None = None) -> Protection | None:
     """Return what this rig's plans are promised; None for a rig that has no plans yet (``rig.kind`` is not tip).
 
-    A kind of plan that ``limits.current_a`` makes impossible has no row.
+    A kind of plan that ``limits.current_a`` makes impossible has no row. ``device``: what the rig's front end said of
+    itself when it was asked; without it nothing is promised of it.
     """
     if config.rig.kind != "tip":
         return None
     kinds = [kind for kind in plan_kinds(config) if _has_setting(config, kind)]
-    rows = tuple(_row(config, kind) for kind in kinds)
+    rows = [_row(config, kind) for kind in kinds]
+    front = front_end_found(config, device, max((row.inputs.short_a for row in rows), default=math.inf))
     return Protection(
         config.ports.smu.baud,
         config.own_profile.measured_utc if config.own_profile is not None else None,
-        rows,
+        tuple(
+            dataclasses.replace(row, front=front_row(row.inputs, front, searches=row.kind.phase is Phase.SEEK))
+            for row in rows
+        ),
         tuple(_wider(config, kinds)),
+        front,
     )
 
 
-def for_plan(name: str, parameters: Mapping[str, Any], config: Config) -> dict[str, Any] | None:
+def for_plan(
+    name: str, parameters: Mapping[str, Any], config: Config, device: FrontEndDevice | None = None
+) -> dict[str, Any] | None:
     """Return what a plan's search is promised, from what it says of itself; None where it does not say enough.
 
     Levels may be held for as long as ``dwell_s``, ``level_s`` or ``set_dwell_s`` say, and the worst of them counts;
-    where none is named, any time does.
+    where none is named, any time does. ``device``: see :func:`protection`; ``by`` says whose promise it is.
     """
     v_max_v = _number(parameters, "v_max_v")
     kind = PlanKind(name, Phase.SEEK, v_max_v, 0.0)
@@ -134,8 +159,11 @@ def for_plan(name: str, parameters: Mapping[str, Any], config: Config) -> dict[s
     steps = [_number(parameters, "step_v")]
     steps += [_number(parameters, key) * level_s for key in ("rate_v_s", "set_rate_v_s")]
     rows = [_row(config, kind, dwell_s=dwell_s, step_v=max(steps)) for dwell_s in held or [ANY_DWELL_S]]
-    found = max((row.envelope for row in rows), key=lambda one: one.tau_min_s)
+    slowest = max(rows, key=lambda row: row.envelope.tau_min_s)
+    row = dataclasses.replace(slowest, front=front_row(slowest.inputs, front_end_found(config, device)))
+    found = row.best
     return {
+        "by": "host guard" if found is row.envelope else "front end",
         "tau_min_s": found.tau_min_s,
         "tenfold_s": found.tenfold_s,
         "seen_by": found.seen_by.value if found.seen_by else None,
@@ -212,10 +240,12 @@ def to_document(found: Protection) -> dict[str, Any]:
                 **{f"t_{name}": value for name, value in dataclasses.asdict(row.inputs.pace).items()},
                 "series_ohm": row.inputs.series_ohm,
                 "clamp_a": row.inputs.clamp_a,
-                "tests": [{**dataclasses.asdict(test), "verdict": test.verdict.value} for test in row.inputs.tests],
+                "tests": _tests(row.inputs),
+                "front_end": None if row.front is None else _front_promised(row.front),
             }
             for row in found.rows
         ],
+        "front_end": envelopes_frontend.to_document(found.front),
         "widen": [
             {
                 "what": wider.what,
@@ -226,6 +256,15 @@ def to_document(found: Protection) -> dict[str, Any]:
             for wider in found.wider
         ],
     }
+
+
+def _tests(inputs: EnvelopeInputs) -> list[dict[str, Any]]:
+    return [{**dataclasses.asdict(test), "verdict": test.verdict.value} for test in inputs.tests]
+
+
+def _front_promised(row: FrontRow) -> dict[str, Any]:
+    times = {f"t_{name}": value for name, value in dataclasses.asdict(row.inputs.pace).items()}
+    return {**_promised(row.envelope), **times, "tests": _tests(row.inputs)}
 
 
 def _promised(found: Envelope) -> dict[str, Any]:
@@ -281,6 +320,11 @@ def _inputs(
     )
 
 
+def _hard_a(config: Config, phase: Phase, v_max_v: float) -> float:
+    """Return the guard's hard limit, A: what a front end that is not there yet would be set to."""
+    return hard_limit_a(phase_spec(phase, v_max_v), config.limits.current_a, config.limits.hard_limit_a)
+
+
 def _with_gpio(config: Config, kind: PlanKind, times: Pace) -> Pace:
     """Return the times with the rig's own heartbeat line in them."""
     if config.gpio is None:
@@ -320,23 +364,12 @@ def _wider(config: Config, kinds: list[PlanKind]) -> list[Wider]:
     ):
         paces = ((row, _by_line(row.kind, row.inputs.pace, line_s)) for row in base)
         table.append(Wider(what, tuple(envelope(dataclasses.replace(row.inputs, pace=times)) for row, times in paces)))
-    table.extend(
-        Wider(
-            f"front end, {rate_hz / 1e3:g} kS/s",
-            tuple(envelope(_with_front_end(row.inputs, rate_hz)) for row in base),
+    if config.frontend is None:
+        table.extend(
+            Wider(
+                f"front end, {rate_hz / 1e3:g} kS/s",
+                tuple(imagined(row.inputs, rate_hz, _hard_a(config, row.kind.phase, row.kind.v_max_v)) for row in base),
+            )
+            for rate_hz in FRONT_END_HZ
         )
-        for rate_hz in FRONT_END_HZ
-    )
     return table
-
-
-def _with_front_end(inputs: EnvelopeInputs, rate_hz: float) -> EnvelopeInputs:
-    """Return the inputs with an MCU that trips by itself at the hard limit, one sample after the one that shows it."""
-    sample_s = 1 / rate_hz
-    hard = tuple(
-        CertainTest(verdict=Verdict.FRONTEND, i_det_a=test.i_det_a)
-        for test in inputs.tests
-        if test.verdict is Verdict.HARD_LIMIT
-    )
-    times = Pace(gap_s=sample_s, plain_gap_s=sample_s, least_gap_s=sample_s, reply_s=0.0, cut_s=sample_s)
-    return dataclasses.replace(inputs, pace=times, tests=hard)

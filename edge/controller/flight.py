@@ -19,7 +19,7 @@ from edge.controller.tip import Tip
 from edge.instruments.recording import RecordingClock, RecordingLoop, RecordingTransport, Tape
 from edge.instruments.stage import StageStatus
 from edge.instruments.transport import Transport
-from edge.tape import PORTS
+from edge.tape import FRONTEND, PORTS
 
 CHECKPOINT_NS: Final = 10_000_000_000
 
@@ -46,7 +46,7 @@ class Flight:
         self._checked_ns = 0
 
     def port(self, transport: Transport, port: int) -> RecordingTransport:
-        """Return ``transport`` with its traffic on the tape as ``port`` (SMU or STAGE of :mod:`edge.tape`)."""
+        """Return ``transport`` with its traffic on the tape as ``port`` (one of the three of :mod:`edge.tape`)."""
         return RecordingTransport(transport, self.tape, port)
 
     def begin(
@@ -57,10 +57,14 @@ class Flight:
         version: str,
         previous_epoch: int,
         latch: Latch | None,
-        ports: tuple[Transport | None, Transport | None],
+        ports: tuple[Transport | None, Transport | None, Transport | None],
         watched: bool,
+        unrecorded: str | None = None,
     ) -> None:
-        """Write how the epoch begins. ``watched``: a keeper is there."""
+        """Write how the epoch begins. ``watched``: a keeper is there.
+
+        ``unrecorded``: why this life cannot be replayed, in words; None where it can.
+        """
         if recorder.tape_writer is None:
             return
         recorder.tape_writer.start(
@@ -76,7 +80,10 @@ class Flight:
                 "ports": {
                     name: None if port is None else {"name": port.name, "baud": port.baud, "emulated": port.emulated}
                     for name, port in zip(PORTS, ports, strict=True)
+                    # What most rigs have not is not said, as it was not before there was any.
+                    if port is not None or name != PORTS[FRONTEND]
                 },
+                **({} if unrecorded is None else {"unrecorded": unrecorded}),
             }
         )
 

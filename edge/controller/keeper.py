@@ -25,11 +25,13 @@ import serial
 
 from edge import rundir
 from edge.controller import realtime
+from edge.controller.beside_port import BesidePort, FrontEndPort
 from edge.controller.mirror import CLEAN, TRIPPED, Latch, Mirror
 from edge.controller.page import Page
 from edge.controller.whose import Whose
 from edge.errors import ConfigError, TipguardError
 from edge.guard.cut import Cut, cut_form
+from edge.guard.front_trip import BAUD
 from edge.instruments.port import OpenPort
 from edge.notify import Notifier
 from firmware_proto.keithley2400 import commands
@@ -88,7 +90,8 @@ class Keeper:
         self._anew = False
         """The port was opened anew, and whoever is behind it has heard nothing yet."""
         # The keeper only holds the stage's port, so that a worker that follows finds it locked and configured.
-        self._stage = self._open_stage() if args.stage_port else None
+        self._stage = BesidePort(args.stage_port, args.stage_baud, "stage", "ports.stage.path", _say)
+        self._front = FrontEndPort(args.frontend_port, args.frontend_baud, "front end", "ports.frontend.path", _say)
         form = cut_form(args.kind)
         self._lines = form.lines
         self._wants_zero = form.wants_zero
@@ -102,6 +105,7 @@ class Keeper:
                 "lines": [line.hex() for line in self._lines],
                 "wants_zero": self._wants_zero,
                 "serial_number": args.serial_number,
+                **self._front.in_safe_file,
             },
         )
         self._page = Page(self._directory / rundir.PAGE_FILE, create=True)
@@ -113,7 +117,7 @@ class Keeper:
         self._stop_ns = 0
         self._started_ns = 0
         self._starts: list[int] = []
-        ports = [port for port in (self._port, self._stage) if port is not None]
+        ports = [port for port in (self._port, self._stage.port, self._front.port) if port is not None]
         self._notes: list[str] = [port.warning for port in ports if port.warning]
         self._notifier = Notifier.from_environment()
 
@@ -161,35 +165,13 @@ class Keeper:
         for note in self._notes:
             command += ["--note", note]
         fds = [fd]
-        if (stage := self._stage_port()) is not None:
-            fds.append(stage.fileno())
-            command += ["--stage-fd", str(stage.fileno())]
-            if stage.emulated:
-                command.append("--stage-emulated")
+        for port, name in ((self._stage, "stage"), (self._front, "frontend")):
+            told, beside = port.arguments(name)
+            command += told
+            fds += beside
         # A process group of its own: the terminal's signals reach the keeper only, which stops the worker in order.
         self._worker = subprocess.Popen(command, pass_fds=fds, process_group=0)
         self._pidfd = os.pidfd_open(self._worker.pid)
-
-    def _open_stage(self) -> OpenPort:
-        return OpenPort(self._args.stage_port, self._args.stage_baud, key="ports.stage.path")
-
-    def _stage_port(self) -> OpenPort | None:
-        """Return the stage's port, opened anew where its adapter was unplugged; None where there is none."""
-        if not self._args.stage_port:
-            return None
-        stage, self._stage = self._stage, None
-        try:
-            if stage is not None:
-                poller = select.poll()
-                poller.register(stage.fileno(), 0)
-                if not poller.poll(0):
-                    self._stage = stage
-                    return stage
-                stage.close()
-            self._stage = self._open_stage()
-        except (TipguardError, OSError, serial.SerialException) as error:
-            _say(f"the stage's port is gone ({error}); no plan will run until it is back and the controller restarted")
-        return self._stage
 
     def _watch(self, wake_fd: int) -> int | None:
         """Wait for a death, a hang or a signal; act on it; return an exit code to end with, or None."""
@@ -331,6 +313,8 @@ class Keeper:
             baud=self._args.baud,
             first_tag=secrets.randbelow(255),
         )
+        # It opens within a sample, the instrument takes milliseconds; and it is never waited for.
+        self._front.trip()
         whose = self._whose
         if whose.stranger is not None:
             # It was unplugged, too: whoever comes next is asked.
@@ -349,6 +333,7 @@ class Keeper:
                 whose.reopened()
                 self._write(cut.next_round(now_ns) + whose.question)
             if now_ns >= cut.due_ns + whose.reply_ns:
+                self._front.trip()
                 if cut.alarm and self._stop is not None:
                     break
                 if cut.alarm and not alarmed:
@@ -441,6 +426,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--baud", type=int, required=True)
     parser.add_argument("--stage-port", default="")
     parser.add_argument("--stage-baud", type=int, default=115200)
+    parser.add_argument("--frontend-port", default="")
+    parser.add_argument("--frontend-baud", type=int, default=BAUD)
     parser.add_argument("--serial-number", default="")
     parser.add_argument("--kind", required=True)
     parser.add_argument("--abort", choices=sorted(commands.ABORT), required=True)

@@ -22,8 +22,8 @@ UNPROTECTED_HOST_S: Final = 600.0
 
 
 def _ports(config: Config) -> str:
-    stage = config.ports.stage
-    return f"port {config.ports.smu.path}" + (f", port {stage.path}" if stage else "")
+    ports = (config.ports.smu, config.ports.stage, config.ports.frontend)
+    return ", ".join(f"port {port.path}" for port in ports if port is not None)
 
 
 def refuse_or_pass_stage(plan: Plan, tip: Tip | None) -> None:
@@ -83,6 +83,13 @@ def _refuse_or_pass_hardware(plan: Plan, config: Config) -> None:
 
 
 def _refuse_or_pass_name(plan: Plan, config: Config) -> None:
+    front = config.ports.frontend
+    if front is not None and not front.path.startswith(STABLE_NAMES):
+        raise PlanRefusedError(
+            f"{plan.name}: port {front.path} is real hardware under a name that another device may have after the next "
+            "plugging in; put a /dev/serial/by-id name into ports.frontend.path",
+            reason="port_name",
+        )
     if not config.ports.smu.path.startswith(STABLE_NAMES):
         raise PlanRefusedError(
             f"{plan.name}: port {config.ports.smu.path} is real hardware under a name that another device may have "
@@ -128,7 +135,7 @@ def refuse_or_pass(plan: Plan, config: Config, *, emulated: bool) -> None:
             reason="series_resistor",
         )
     accepts = plan.describe().get("accept_unprotected_host") is True
-    if config.gpio is None and not plan.duration_s() <= UNPROTECTED_HOST_S and not accepts:
+    if config.gpio is None and config.frontend is None and not plan.duration_s() <= UNPROTECTED_HOST_S and not accepts:
         raise PlanRefusedError(
             f"{plan.name}: takes up to {plan.duration_s():.0f} s, and this rig is NOT PROTECTED against the loss of "
             f"this host (no /OE heartbeat, no front end). Shorten it below {UNPROTECTED_HOST_S:.0f} s, or say "

@@ -2,13 +2,15 @@
 
 Identity is fixed here and nowhere else: (rig, epoch, stream, seq). ``epoch`` is a random 64-bit id per worker start.
 A sample record carries the seq of its frame, so that whoever drains the ring makes the same frames again. A sample
-the ring could not take is a declared hole: its number stays missing and a tombstone says from where to where.
+the ring could not take is a declared hole: its number stays missing and a tombstone says from where to where. Blocks of
+a front end come whole, and only as long as the ring has room to spare for them: its owner's samples come first.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import secrets
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
@@ -17,6 +19,7 @@ import msgpack
 
 from edge.clock import Clock
 from edge.controller.tape_writer import TapeWriter
+from edge.front_block import FrontBlock
 from edge.instruments.recording import Tape
 from edge.ring import Kind, RingWriter
 from edge.samples import Sample
@@ -25,7 +28,8 @@ FRAME_SAMPLES: Final = 256
 FRAME_NS: Final = 1_000_000_000
 MAX_WAITING_DOCS: Final = 256
 STREAMS: Final = {Kind.EVENT: "events", Kind.RUN: "runs"}
-
+FRONT_SHARE: Final = 0.6
+"""Share of the ring above which blocks of a front end are a declared hole: at 80 % plans wait, and not for these."""
 
 RING_MATTERS_AT: Final = 0.5
 """From here on how full the ring is can decide something, and goes onto the tape."""
@@ -110,6 +114,14 @@ class Recorder:
         self._in_frame = 0
         self._frame_started_ns = 0
         self._hole_from: int | None = None
+        self.front_rows = 0
+        """Rows of the front end so far, the missing ones counted too."""
+        self.front_lost = 0
+        """Rows of the front end that are missing, whatever the cause."""
+        self.front_bytes = 0
+        """What its blocks have put into the ring in this life."""
+        self._front_frame = 0
+        self._front_hole: tuple[int, str] | None = None
         self._next_seq = {Kind.EVENT: 0, Kind.RUN: 0, Kind.TOMBSTONE: 0}
         self._waiting: collections.deque[tuple[Kind, int, bytes]] = collections.deque()
         self._lost_docs: list[tuple[Kind, int, int]] = []
@@ -145,11 +157,12 @@ class Recorder:
         """Share of the ring that the uplink has not released, 0..1."""
         return self.outside.ring_used()
 
-    def ring_left_s(self, samples_per_s: float) -> float:
-        """Return how long the free part of the ring lasts at a sample rate, in s."""
+    def ring_left_s(self, samples_per_s: float, front_bytes_per_s: float = 0.0) -> float:
+        """Return how long the free part of the ring lasts at a sample rate, and a front end's, in s."""
         record_bytes = 96
         free = self._ring.capacity_bytes * (1.0 - self.ring_used)
-        return free / record_bytes / samples_per_s if samples_per_s > 0 else float("inf")
+        bytes_per_s = record_bytes * samples_per_s + front_bytes_per_s
+        return free / bytes_per_s if bytes_per_s > 0 else float("inf")
 
     def sample(self, sample: Sample) -> None:
         """Record one sample; the hot path's last step. Never raises for a full ring."""
@@ -170,6 +183,37 @@ class Recorder:
                 # A frame numbers its samples from its first one on, so a hole ends it.
                 self.close_frame()
                 self._hole_from = index
+
+    def front(self, block: FrontBlock) -> None:
+        """Record a block of the front end; its number and its run are given here. Not for the hot path."""
+        block = dataclasses.replace(block, first=self.front_rows, run=self.run)
+        if self._ring.used_fraction >= FRONT_SHARE:
+            self.front_missing(block.rows, "ring full")
+            return
+        self.declare_front_hole()
+        payload = block.pack()
+        if self._ring.write(Kind.FRONT, self.epoch, self._front_frame, payload):
+            self._front_frame += 1
+            self.front_bytes += len(payload)
+            self.front_rows += block.rows
+        else:
+            self.front_missing(block.rows, "ring full")
+
+    def front_missing(self, rows: int, cause: str) -> None:
+        """Count rows that are missing before the next block; it declares them."""
+        if self._front_hole is None:
+            self._front_hole = self.front_rows, cause
+        elif cause not in self._front_hole[1]:
+            self._front_hole = self._front_hole[0], f"{self._front_hole[1]}; {cause}"
+        self.front_rows += rows
+        self.front_lost += rows
+
+    def declare_front_hole(self) -> None:
+        """Say which rows of the front end are missing, if any; for when no block follows."""
+        hole, self._front_hole = self._front_hole, None
+        if hole is not None:
+            first, cause = hole
+            self._put_numbered(Kind.TOMBSTONE, _hole("frontend", first, self.front_rows - 1, cause))
 
     def close_frame(self) -> None:
         """Close the open frame, if it holds anything."""
@@ -208,11 +252,13 @@ class Recorder:
 
     def memory(self) -> dict[str, Any]:
         """Return the numbers that come next; at rest."""
+        front = [self.front_rows, self.front_lost, self._front_frame]
         return {
             "samples": self.samples,
             "samples_lost": self.samples_lost,
             "frame": self._frame,
             "next_seq": {int(kind): seq for kind, seq in self._next_seq.items()},
+            **({"front": front} if any(front) else {}),
         }
 
     def remember(self, memory: dict[str, Any]) -> None:
@@ -221,6 +267,7 @@ class Recorder:
         self.samples_lost = memory["samples_lost"]
         self._frame = memory["frame"]
         self._next_seq = {Kind(kind): seq for kind, seq in memory["next_seq"].items()}
+        self.front_rows, self.front_lost, self._front_frame = memory.get("front", (0, 0, 0))
 
     def _declare_hole(self, until: int) -> None:
         first, self._hole_from = self._hole_from, None
@@ -269,5 +316,5 @@ class Recorder:
         self._lost_docs.append((kind, seq, seq))
 
 
-def _hole(stream: str, first: int | None, last: int) -> dict[str, Any]:
-    return {"stream": stream, "from": first, "to": last, "cause": "ring full"}
+def _hole(stream: str, first: int | None, last: int, cause: str = "ring full") -> dict[str, Any]:
+    return {"stream": stream, "from": first, "to": last, "cause": cause}

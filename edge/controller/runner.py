@@ -299,7 +299,12 @@ class Runner:
                 raise _StoppedError
         try:
             return await self._engine.energise()
-        except InterlockError as error:
+        except (BusyError, InterlockError) as error:
+            if self._stop_by is not None and self._engine.state is State.SAFE:
+                # The stop came while the front end closed its switch, and disarmed.
+                raise _StoppedError from error
+            if isinstance(error, BusyError):
+                raise
             self._engine.disarm()
             raise StepFailedError(str(error)) from error
 

@@ -26,6 +26,7 @@ from edge.controller.page import Page
 from edge.controller.whose import Whose
 from edge.errors import RingError
 from edge.guard.cut import Cut, cut_form
+from edge.guard.front_trip import BAUD, TRIP
 from firmware_proto.keithley2400 import commands
 from firmware_proto.scpi import LineSplitter, Overlong
 
@@ -61,10 +62,12 @@ class Target:
         source: str,
         serial_number: str = "",
         directory: Path | None = None,
+        front: tuple[str, int] | None = None,
     ) -> None:
         """``source`` says where this was read, for the report. ``directory``: the rig's run directory, if known.
 
-        ``serial_number`` "": nobody is asked who they are.
+        ``serial_number`` "": nobody is asked who they are. ``front``: path and baud of a front end, which is tripped
+        first.
         """
         self.path = path
         self.baud = baud
@@ -74,6 +77,7 @@ class Target:
         self.source = source
         self.serial_number = serial_number
         self.directory = directory
+        self.front = front
 
 
 def from_safe_json(path: Path) -> Target | None:
@@ -94,9 +98,19 @@ def from_safe_json(path: Path) -> Target | None:
             source=str(path),
             serial_number=str(data.get("serial_number", "")),
             directory=path.parent,
+            front=_front_of(data),
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _front_of(ports: dict[str, Any]) -> tuple[str, int] | None:
+    """Return path and baud of a front end, leniently: without it the instrument is cut all the same."""
+    front = ports.get("frontend")
+    if not isinstance(front, dict) or not isinstance(front.get("path"), str):
+        return None
+    baud = front.get("baud", BAUD)
+    return front["path"], baud if isinstance(baud, int) and baud > 0 else BAUD
 
 
 def from_config(path: Path) -> tuple[str | None, Target | None]:
@@ -126,6 +140,7 @@ def from_config(path: Path) -> tuple[str | None, Target | None]:
         source=str(path),
         serial_number=serial_number if isinstance(serial_number, str) else "",
         directory=rundir.rig_dir(name) if name is not None else None,
+        front=_front_of(ports) if isinstance(ports, dict) else None,
     )
 
 
@@ -145,6 +160,20 @@ def open_raw(path: str, baud: int) -> int:
     with contextlib.suppress(termios.error):
         termios.tcflow(fd, termios.TCOON)
     return fd
+
+
+def trip_front(path: str, baud: int) -> bool:
+    """Tell a front end to open, whatever holds its port; return whether the port took it. Waits for nothing."""
+    try:
+        fd = open_raw(path, baud)
+    except OSError:
+        return False
+    try:
+        return os.write(fd, TRIP) == len(TRIP)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 class Attempt:
@@ -170,6 +199,8 @@ class Attempt:
         self._whose.reopened()
         self._splitter = LineSplitter()
         self.due_ns = self._began_ns
+        self.tripped = None if target.front is None else trip_front(*target.front)
+        """The front end's port took its trip; None: there is none."""
         try:
             self.fd = open_raw(target.path, target.baud)
         except OSError as error:
@@ -238,6 +269,9 @@ class Attempt:
             "rounds": self._cut.rounds,
             "took_s": (self._ended_ns - self._began_ns) / 1e9,
         }
+        if self.tripped is not None:
+            # Heard by nobody here: it is no proof, and none is built on it.
+            report["front_end_told"] = self.tripped
         if stranger is not None:
             report["error"] = (
                 f"serial number {stranger} answers there, not {self.target.serial_number}; it was sent one cut, and "
@@ -372,6 +406,8 @@ def in_words(report: dict[str, Any]) -> str:
     why = report.get("error", f"no confirmation after {report['rounds']} cuts")
     if held_by := report.get("held_by"):
         why += f"; the replies may have gone to who else has the port open: {', '.join(held_by)}"
+    if report.get("front_end_told"):
+        why += "; the front end was told to open, which is no proof that it did"
     return f"{port}: NOT verified off ({why}); switch the output off at the instrument"
 
 

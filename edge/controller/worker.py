@@ -30,6 +30,7 @@ from edge.controller.control import ControlServer
 from edge.controller.enable_line import EnableLine
 from edge.controller.engine import TICK_NS, Engine
 from edge.controller.flight import Flight, Pace, remember_tip
+from edge.controller.front_absent import front_end, why_unrecorded
 from edge.controller.heartbeat import Heartbeat
 from edge.controller.host_watch import HostWatch
 from edge.controller.mirror import Mirror
@@ -41,6 +42,7 @@ from edge.controller.remote import Remote
 from edge.controller.runner import RING_ALARM_AT, Runner
 from edge.controller.tip import ALARM as STAGE_ALARM
 from edge.controller.tip import AbsentStage, Tip
+from edge.controller.worker_ports import Untouched, frontend_transport, stage_transport
 from edge.errors import BusyError, ConfigError, LinkLostError, TipguardError, WrongInstrumentError
 from edge.guard.guard import Guard
 from edge.guard.states import State
@@ -55,7 +57,7 @@ from edge.instruments.smu import Smu
 from edge.instruments.transport import Transport
 from edge.logs import configure_logs
 from edge.ring import RingWriter
-from edge.tape import SMU, STAGE
+from edge.tape import FRONTEND, SMU, STAGE
 
 EXIT_REFUSED: Final = 1
 EXIT_UNVERIFIED: Final = 4
@@ -87,8 +89,10 @@ class Worker:
         loop: RecordingLoop | None = None,
         outside: Outside | None = None,
         gpio: GpioLines | None = None,
+        frontend: Transport | None = None,
     ) -> None:
-        """Wire up; sends nothing. ``stage``: the line to the stage's controller, where ``ports.stage`` names one.
+        """Wire up; sends nothing. ``stage``: the line to the stage's controller, where ``ports.stage`` names one;
+        ``frontend``: that to the front end.
 
         ``loop``: the running one, where it can mark its turns on the flight record. ``outside``: what a replay gives
         instead of the world; then nothing is recorded. ``gpio``: the lines of ``config.gpio``; None: silent ones.
@@ -100,6 +104,8 @@ class Worker:
             clock = self.flight.clock
             transport = self.flight.port(transport, SMU)
             stage = None if stage is None else self.flight.port(stage, STAGE)
+            if frontend is not None and why_unrecorded(config) is None:
+                frontend = self.flight.port(frontend, FRONTEND)
         self.clock = clock
         self.transport = transport
         version = importlib.metadata.version("tipguard")
@@ -119,8 +125,9 @@ class Worker:
                 version=version,
                 previous_epoch=previous_epoch,
                 latch=mirror.read(),
-                ports=(transport, stage),
+                ports=(transport, stage, frontend),
                 watched=host is not None,
+                unrecorded=why_unrecorded(config),
             )
             if host is not None:
                 host.on_fault = self.flight.tape.host
@@ -131,15 +138,18 @@ class Worker:
         self.heartbeat: Heartbeat | None = None
         if config.gpio is not None:
             self.line, self.heartbeat = self._enable_line(config.gpio, smu, page, gpio or SilentLines(config.gpio.chip))
-        self.engine = Engine(config, smu, self.guard, self.recorder, page, mirror, clock, host, self.line)
+        self.front = front_end(config, frontend, clock, self.recorder)
+        self.engine = Engine(config, smu, self.guard, self.recorder, page, mirror, clock, host, self.line, self.front)
         self.tip = self._tip(stage)
-        self.emulated = transport.emulated and (stage is None or stage.emulated)
+        self.emulated = all(port is None or port.emulated for port in (transport, stage, frontend))
         self.runner = Runner(config, self.engine, self.recorder, clock, tip=self.tip, emulated=self.emulated)
         self.remote = Remote(config.remote, self.recorder, clock, self.verbs(), lambda: self.runner.busy)
         self.notes: list[str] = []
         self.stranger: str | None = None
         """Serial number of another instrument that answered behind the port: this life only says so."""
         self._rate = 0.0
+        self._front_rate = 0.0
+        self._front_counted = 0
         self._page = page
         self._pace: Pace | None = None
         self._log = structlog.get_logger("worker") if outside is None else None
@@ -174,6 +184,7 @@ class Worker:
             self._latch_stranger(self.stranger)
             return
         await self.engine.start(must_have_mirror=not self.transport.emulated)
+        await self.front.look()
 
     def _latch_stranger(self, serial_number: str) -> None:
         """Say TRIPPED(LINK_LOST), without a word to the instrument: it is not this rig's.
@@ -220,6 +231,7 @@ class Worker:
 
     async def _control(self) -> None:
         watching: asyncio.Task[None] | None = None
+        self.front.adopt()
         pace = self._pace
         if pace is None:
             due_ns = self.clock.now_ns()
@@ -233,6 +245,8 @@ class Worker:
             self.engine.tick()
             self.remote.tick(now_ns)
             self._page.state = self.engine.state.value
+            if not self.runner.busy and self.engine.state in (State.SAFE, State.TRIPPED):
+                self.front.rest()
             if self.engine.lost is not None:
                 # A descriptor whose device is gone never comes back; the keeper opens the port anew.
                 raise self.engine.lost
@@ -242,6 +256,8 @@ class Worker:
                 pace.seconds += 1
                 self._rate = float(self.recorder.samples - pace.counted)
                 pace.counted = self.recorder.samples
+                self._front_rate = float(self.recorder.front_bytes - self._front_counted)
+                self._front_counted = self.recorder.front_bytes
                 if watching is None or watching.done():
                     watching = asyncio.get_running_loop().create_task(self.engine.watch(), name="watch")
                 self._ring_alarm()
@@ -260,6 +276,7 @@ class Worker:
             and self.engine.at_rest
             and self.recorder.at_rest
             and (self.tip is None or self.tip.at_rest)
+            and self.front.at_rest
         )
 
     def remember(self, state: dict[str, Any]) -> None:
@@ -339,8 +356,9 @@ class Worker:
             "verdict": engine.report.trip_verdict.value if engine.report.trip_verdict else None,
             "alarm": engine.report.alarm,
             "stranger": self.stranger,
-            "notes": [*self.notes, *engine.report.smu_notes, *engine.enable.notes],
+            "notes": [*self.notes, *engine.report.smu_notes, *engine.enable.notes, *self.front.notes],
             "gpio": self._gpio_status(),
+            "frontend": self.front.describe(),
             "emulated": self.emulated,
             "port": self.transport.name,
             "stage": None if self.tip is None else self.tip.describe(),
@@ -355,7 +373,7 @@ class Worker:
             "ring_used": self.recorder.ring_used,
             # At the present rate; at rest, at that of a ramp at 57600 baud.
             "samples_per_s": self._rate,
-            "ring_left_s": self.recorder.ring_left_s(self._rate or RAMP_RATE),
+            "ring_left_s": self.recorder.ring_left_s(self._rate or RAMP_RATE, self._front_rate),
             "run": _short(self.runner.run),
             "command": self.remote.status(),
             "last_event": engine.report.last_event,
@@ -407,14 +425,6 @@ class Worker:
         self.recorder.flush_tape()
 
 
-class Untouched(SerialTransport):
-    """The line to an instrument that is not this rig's: heard, so that its plug is noticed, and never written to."""
-
-    def write(self, data: bytes) -> int:
-        """Drop it, whoever wants it written."""
-        return len(data)
-
-
 def _short(run: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return a run's map with the last few triggers only: a status must stay small however long the run was."""
     if run is None or not isinstance(run.get("results"), dict):
@@ -441,7 +451,8 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         # The rig's own instrument may still hold the tip live: nobody lifts it from there. And nothing to record.
         ports, recorder = config.ports, config.recorder
         changed = {
-            "ports": ports.model_copy(update={"stage": None}),
+            "ports": ports.model_copy(update={"stage": None, "frontend": None}),
+            "frontend": None,
             "recorder": recorder.model_copy(update={"enabled": False}),
         }
         config = config.model_copy(update=changed)
@@ -463,13 +474,14 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         mirror=Mirror(directory),
         previous_epoch=page.epoch,
         host=HostWatch(page),
-        stage=_stage_transport(args, config),
+        stage=stage_transport(args, config),
         loop=loop if isinstance(loop, RecordingLoop) else None,
         gpio=None if config.gpio is None else open_lines(config.gpio, port_emulated=transport.emulated),
+        frontend=frontend_transport(args, config),
     )
     worker.notes.extend(args.note)
     worker.stranger = args.stranger
-    if config.gpio is None:
+    if config.gpio is None and config.frontend is None:
         worker.notes.append(HOST_LOSS)
     if realtime.has_fifo():
         # Among ordinary processes the time it takes would be held against the worker.
@@ -497,18 +509,6 @@ async def _serve(args: argparse.Namespace, selector: HotSelector, config: Config
         loop.create_task(server.serve(), name="control.sock"),
     ]
     return await _until_stopped(worker, stop, tasks, log)
-
-
-def _stage_transport(args: argparse.Namespace, config: Config) -> Transport | None:
-    if config.ports.stage is None or args.stage_fd is None:
-        return None
-    return SerialTransport(
-        args.stage_fd,
-        name=config.ports.stage.path,
-        baud=config.ports.stage.baud,
-        emulated=args.stage_emulated,
-        selector=None,
-    )
 
 
 async def _starting(worker: Worker, log: Any) -> None:  # noqa: ANN401 - structlog's proxy
@@ -557,6 +557,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--emulated", action="store_true")
     parser.add_argument("--stage-fd", type=int, default=None)
     parser.add_argument("--stage-emulated", action="store_true")
+    parser.add_argument("--frontend-fd", type=int, default=None)
+    parser.add_argument("--frontend-emulated", action="store_true")
     parser.add_argument("--note", action="append", default=[])
     parser.add_argument("--stranger", default=None, help="serial number of another instrument behind the port")
     args = parser.parse_args(argv)

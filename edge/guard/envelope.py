@@ -12,6 +12,7 @@ is never raised: it holds for any growth, if nothing but noise was seen before. 
 baseline that follows slow changes, so it is certain only where a surge grows by :data:`LEAST_GROWTH` from one reading
 to the next; it counts where all slower surges are somebody else's. SURGE_CUSUM and PREDICTED often come first, and
 are promised nothing of. tests/edge/guard/test_envelope.py holds the detector itself to this.
+:mod:`edge.guard.envelope_frontend` puts the same questions to a front end.
 
 What bridges in nanoseconds is no matter of tau: between onset and 0 V the series resistor and the clamp hold the
 current, and a step surge costs the tip that current times that time.
@@ -85,10 +86,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertainTest:
-    """A test of the detector, and from which current on it is certain.
+    """A test of the detector, or of the front end's, and from which current on it is certain.
 
-    ``i_det_a``: |I| in A, above 0. ``readings``: in a row, 1..8. ``least_growth``: of ln I from reading to reading;
-    0: any. ``quiet``: it holds only where the current was in the noise before.
+    ``i_det_a``: |I| in A, above 0. ``readings``: in a row, 1..255. ``least_growth``: of ln I from reading to reading;
+    0: any. ``quiet``: it holds only where the current was in the noise before. ``reason``: which of the front end's
+    tests it is (HARD, LEVEL, JUMP, RATE); empty for the detector's own.
     """
 
     verdict: Verdict
@@ -96,11 +98,12 @@ class CertainTest:
     readings: int = 1
     least_growth: float = 0.0
     quiet: bool = False
+    reason: str = ""
 
     def __post_init__(self) -> None:
         """Check every field against its range."""
         _check("i_det_a", self.i_det_a, 0.0, 1e3, open_low=True)
-        _check("readings", self.readings, 1, 8)
+        _check("readings", self.readings, 1, 255)
         _check("least_growth", self.least_growth, 0.0, 10.0)
 
 
@@ -110,7 +113,8 @@ class EnvelopeInputs:
 
     ``i_limit_a``: current that must not be reached, A, above 0. ``clamp_a``: the SMU's compliance in this phase, A;
     None: nothing clamps. ``v_max_v``: largest |bias|, V, above 0. ``series_ohm``: at the tip, 0 is none.
-    ``bias_step_v``: from one reading to the next, V. Raises ValueError naming the field and its range.
+    ``bias_step_v``: from one reading to the next, V. ``clamp_after_s``: how long the clamp takes to hold a short, s;
+    0 where that is nothing beside the time until the cut. Raises ValueError naming the field and its range.
     """
 
     pace: Pace
@@ -120,6 +124,7 @@ class EnvelopeInputs:
     v_max_v: float
     series_ohm: float
     bias_step_v: float
+    clamp_after_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every field against its range."""
@@ -129,6 +134,7 @@ class EnvelopeInputs:
         _check("v_max_v", self.v_max_v, 0.0, 1e3, open_low=True)
         _check("series_ohm", self.series_ohm, 0.0, 1e12)
         _check("bias_step_v", self.bias_step_v, 0.0, 1e3)
+        _check("clamp_after_s", self.clamp_after_s, 0.0, 1.0)
 
     @property
     def reached_a(self) -> float:
@@ -152,9 +158,10 @@ class Envelope:
 
     ``tau_min_s``: time constant of the fastest exponential surge that is cut before ``reached_a``, the current before
     having been in the noise; ``seen_by``, ``readings``, ``i_det_a``: what sees it. ``tau_min_any_s``: the same with no
-    such condition. ``step_s``: longest time from a short to 0 V; ``step_a`` flows meanwhile (``resistor_a`` if nothing
-    clamped), ``charge_c`` in all, and ``energy_j`` from the source, of which the tip gets what the resistor does not.
-    ``layer``: what holds the limit at the largest bias.
+    such condition. ``step_s``: longest time from a short to 0 V or an open path; ``step_a`` flows meanwhile
+    (``resistor_a`` where the clamp comes later than the cut, or where nothing clamps), ``charge_c`` in all, and
+    ``energy_j`` from the source, of which the tip gets what the resistor does not. ``layer``: what holds the limit at
+    the largest bias. ``reason``: which of the front end's tests ``seen_by`` is; empty for the detector's own.
     """
 
     tau_min_s: float
@@ -170,6 +177,7 @@ class Envelope:
     energy_j: float
     layer: Layer
     bias_step_v: float
+    reason: str = ""
 
     @property
     def tenfold_s(self) -> float:
@@ -262,11 +270,14 @@ def envelope(inputs: EnvelopeInputs) -> Envelope:
         slowest_s = pace.least_gap_s / test.least_growth
         if best is not None and tau_s(test) < tau_s(best) <= slowest_s:
             best = test
-    step_a = inputs.short_a
-    seen = (test for test in inputs.tests if test.i_det_a <= step_a)
+    seen = (test for test in inputs.tests if test.i_det_a <= inputs.short_a)
     step_s = min((pace.until_zero_s(test.readings) for test in seen), default=math.inf)
     # What no test sees flows on: an unlimited charge, unless nothing flows at all.
-    charge_c = step_a * step_s
+    unclamped_s = min(step_s, inputs.clamp_after_s)
+    charge_c = inputs.short_a * (step_s - unclamped_s)
+    if unclamped_s:
+        charge_c = inputs.resistor_a * unclamped_s + (charge_c if step_s > unclamped_s else 0.0)
+    step_a = inputs.resistor_a if 0 < step_s == unclamped_s else inputs.short_a
     return Envelope(
         tau_min_s=math.inf if best is None else tau_s(best),
         tau_min_any_s=math.inf if without is None else tau_s(without),
@@ -281,6 +292,7 @@ def envelope(inputs: EnvelopeInputs) -> Envelope:
         energy_j=inputs.v_max_v * charge_c,
         layer=layer(inputs),
         bias_step_v=inputs.bias_step_v,
+        reason="" if best is None else best.reason,
     )
 
 

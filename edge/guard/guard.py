@@ -106,6 +106,11 @@ class Guard:
         """Tell whether ``verdict`` ends what is energised as planned, rather than as protection."""
         return self.phase is Phase.SEEK and verdict in _PLANNED_IN_SEEK and self.machine.state is State.ENERGISED
 
+    @property
+    def seeks(self) -> bool:
+        """A trigger search is ENERGISED: a surge that something else than the SMU sees ends it as planned, too."""
+        return self.phase is Phase.SEEK and self.machine.state is State.ENERGISED
+
     def tripped(self, verdict: Verdict) -> None:
         """Mark the newest sample as the one that was judged; the event is built from here."""
         detector = self._detector

@@ -7,6 +7,7 @@ shows (:mod:`edge.controller.enable_line`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from edge.clock import Clock
@@ -34,6 +35,19 @@ class CutActuator(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return what a status shows of it; plain values."""
+
+
+def together(actuators: tuple[CutActuator, ...]) -> Callable[[], None] | None:
+    """Return what takes the bias away by all of them, in their order; None where there is none."""
+    if len(actuators) < 2:
+        return actuators[0].cut if actuators else None
+    cuts = tuple(one.cut for one in actuators)
+
+    def cut() -> None:
+        for one in cuts:
+            one()
+
+    return cut
 
 
 class GpioActuator:

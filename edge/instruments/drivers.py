@@ -1,8 +1,9 @@
-"""Finds the drivers a configuration names, among the entry points ``tipguard.smu`` and ``tipguard.stage``."""
+"""Finds the drivers a configuration names, among the entry points ``tipguard.smu``, ``.stage`` and ``.frontend``."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from typing import TYPE_CHECKING
 
 from edge.clock import Clock
 from edge.config import Config
@@ -12,8 +13,14 @@ from edge.instruments.smu import Smu
 from edge.instruments.stage import Contact, Stage
 from edge.instruments.transport import Transport
 
+if TYPE_CHECKING:
+    # A rig without one loads neither its driver nor the arrays that this works with.
+    from edge.instruments.frontend import Frontend
+    from edge.instruments.lease import Permissions
+
 GROUP = "tipguard.smu"
 STAGE_GROUP = "tipguard.stage"
+FRONTEND_GROUP = "tipguard.frontend"
 
 
 def make_smu(link: Link, config: Config) -> Smu:
@@ -38,4 +45,19 @@ def make_stage(transport: Transport, clock: Clock, config: Config) -> tuple[Stag
             key="stage.driver",
         )
     made: tuple[Stage, Contact] = point.load()(transport, clock, config)
+    return made
+
+
+def make_frontend(
+    transport: Transport, clock: Clock, config: Config, *, nonce: int, permissions: Permissions
+) -> Frontend:
+    """Return the driver for ``frontend.driver``; raise ConfigError naming those there are. ``nonce``: see Frontend."""
+    name = "" if config.frontend is None else config.frontend.driver
+    found = {point.name: point for point in importlib.metadata.entry_points(group=FRONTEND_GROUP)}
+    point = found.get(name)
+    if point is None:
+        raise ConfigError(
+            f"frontend.driver: value {name!r}: expected one of: {', '.join(sorted(found))}", key="frontend.driver"
+        )
+    made: Frontend = point.load()(transport, clock, config, nonce=nonce, redeem=permissions.redeem)
     return made

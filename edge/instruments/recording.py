@@ -52,7 +52,7 @@ class RecordingTransport:
     """A transport whose traffic goes onto a tape; otherwise the one inside."""
 
     def __init__(self, inner: Transport, tape: Tape, port: int) -> None:
-        """``port``: SMU or STAGE, as in :mod:`edge.tape`."""
+        """``port``: SMU, STAGE or FRONTEND, as in :mod:`edge.tape`."""
         self._inner = inner
         self._port = port
         self._append = tape.append

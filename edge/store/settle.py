@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from edge.frames import MEASURED
 from edge.store import tables
 from edge.store.backend import Key
 from edge.store.catalogue import QUARANTINE, rig_of
@@ -91,7 +92,9 @@ class _Adoption:
         wanted = {path}
         if "samples" in kinds:
             wanted.add(self._folder / tables.SAMPLES / place)
-        if kinds - {"samples", None}:
+        if tables.FRONTEND in kinds:
+            wanted.add(self._folder / tables.FRONTEND / place)
+        if kinds - {*MEASURED, None}:
             wanted.add(self._folder / tables.DOCUMENTS / place)
         if not wanted <= paths:
             rig = rig_of(path)

@@ -1,8 +1,9 @@
-"""The Parquet files of a directory store: three tables, each partitioned by rig and by UTC date of the frame.
+"""The Parquet files of a directory store: four tables, each partitioned by rig and by UTC date of the frame.
 
 ========= =====================================================================================================
 frames    one row for each frame, ``payload`` as it came: the record from which the others could be made again
 samples   one row for each sample
+frontend  one row for each frame of the front end, its codes as lists: 100 000 samples a second are no rows of their own
 documents one row for each event, run document, epoch and tombstone; ``doc`` as JSON
 ========= =====================================================================================================
 
@@ -16,6 +17,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -26,13 +28,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from edge.errors import FrameError
-from edge.frames import SAMPLE_COLUMNS, Frame, decode_frame, hex16
+from edge.frames import SAMPLE_COLUMNS, Frame, Grid, decode_frame, hex16
+from edge.front_block import FULL, MINMAX
 from edge.store.backend import Key
 
 FRAMES: Final = "frames"
 SAMPLES: Final = "samples"
 DOCUMENTS: Final = "documents"
-TABLES: Final = (FRAMES, SAMPLES, DOCUMENTS)
+FRONTEND: Final = "frontend"
+TABLES: Final = (FRAMES, SAMPLES, DOCUMENTS, FRONTEND)
 NO_DATE: Final = "1970-01-01"
 """Of frames whose time no calendar has."""
 
@@ -49,6 +53,27 @@ _SCHEMAS: Final[Mapping[str, pa.Schema]] = {
             ("run", pa.string()),
             ("t_utc", _TIME),
             *((name, pa.from_numpy_dtype(np.dtype(dtype))) for name, (dtype, _) in SAMPLE_COLUMNS.items()),
+            ("utc_valid", pa.bool_()),
+        ]
+    ),
+    FRONTEND: pa.schema(
+        [
+            ("epoch", pa.string()),
+            ("seq", pa.uint64()),
+            ("run", pa.string()),
+            ("t_utc", _TIME),
+            ("t_ns", pa.int64()),
+            ("t_unc_ns", pa.uint32()),
+            ("period_ns", pa.float64()),
+            ("first", pa.uint64()),
+            ("n", pa.uint32()),
+            ("step", pa.uint32()),
+            ("index", pa.uint64()),
+            ("boot", pa.string()),
+            ("code_a", pa.float64()),
+            ("code", pa.list_(pa.int16())),
+            ("code_min", pa.list_(pa.int16())),
+            ("code_max", pa.list_(pa.int16())),
             ("utc_valid", pa.bool_()),
         ]
     ),
@@ -129,6 +154,8 @@ def by_place(records: Iterable[Record]) -> dict[Place, pa.Table]:
         rows[place].append(_frame_row(record, frame, t_ns))
         if frame is not None and frame.doc is not None:
             rows[place._replace(table=DOCUMENTS)].append(_document_row(frame, frame.doc, t_ns))
+        elif frame is not None and frame.grid is not None:
+            rows[place._replace(table=FRONTEND)].append(_front_row(frame, frame.grid, t_ns))
         elif frame is not None:
             samples[place._replace(table=SAMPLES)].append(frame)
     return {
@@ -186,6 +213,21 @@ def _document_row(frame: Frame, doc: Mapping[str, Any], t_ns: int | None) -> dic
         "t_ns": frame.t0_ns,
         "utc_valid": frame.utc_valid,
         "doc": json.dumps(plain(doc), allow_nan=False, separators=(",", ":")),
+    }
+
+
+def _front_row(frame: Frame, grid: Grid, t_ns: int | None) -> dict[str, Any]:
+    return {
+        "epoch": frame.epoch,
+        "seq": frame.seq,
+        "run": frame.run,
+        "t_utc": t_ns,
+        "t_ns": frame.t0_ns,
+        "first": frame.first,
+        "n": frame.n,
+        "utc_valid": frame.utc_valid,
+        **asdict(grid),
+        **{name: frame.cols.get(name) for name in (*FULL, *MINMAX)},
     }
 
 

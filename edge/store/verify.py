@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from edge.errors import FrameError
-from edge.frames import Frame, decode_frame, hex16
+from edge.frames import MEASURED, Frame, decode_frame, hex16
 from edge.store.backend import Backend, Key, Received, Unreadable
 from edge.store.contiguity import Coverage, Range
 
@@ -133,15 +133,17 @@ def _checked(key: Key, seq: int, payload: bytes, report: Report) -> Frame | None
 
 
 def _count(report: Report, key: Key, frame: Frame) -> None:
-    if frame.kind == "samples":
+    if frame.kind in MEASURED:
         stream = report.streams[key]
         stream.samples += frame.n
         stream.sample_ranges.add_range(frame.first, frame.first + frame.n - 1)
-    if frame.kind != "tombstone" or frame.doc is None or frame.doc.get("stream") != "samples":
+    if frame.kind != "tombstone" or frame.doc is None or frame.doc.get("stream") not in MEASURED:
         return
     first, last = frame.doc.get("from"), frame.doc.get("to")
     if type(first) is int and type(last) is int and 0 <= first <= last:
-        report.streams.setdefault(key._replace(stream="samples"), StreamReport()).declared.append((first, last))
+        report.streams.setdefault(key._replace(stream=frame.doc["stream"]), StreamReport()).declared.append(
+            (first, last)
+        )
 
 
 def _missing(claimed: Coverage, held: Coverage) -> Iterator[Range]:

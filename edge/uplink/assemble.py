@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from edge import frames
 from edge.errors import FrameError, RingError
+from edge.front_block import unpack_front
 from edge.ring import TAPE_KINDS, Kind, Record, unpack_sample
 from edge.ring_runs import SampleRun, as_stored, rows
 from edge.samples import Sample
 
+FRONTEND: Final = "frontend"
 _DOCUMENTS = {
     Kind.EVENT: "event",
     Kind.RUN: "run",
@@ -33,7 +35,14 @@ class Built(NamedTuple):
     epoch: int
     seq: int
     doc: dict[str, Any] | None
-    """What a document says; None for samples."""
+    """What a document says; None for what was measured."""
+    in_place: str | None = None
+    """The stream in which a tombstone stands where a frame was; None for what belongs to its kind's own."""
+
+    @property
+    def stream(self) -> str:
+        """What ``seq`` counts."""
+        return self.in_place or frames.STREAM_OF_KIND[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,8 @@ class Assembler:
         elif record.kind == Kind.FRAME_CLOSE:
             if self._open and self._open.key == (record.epoch, record.seq):
                 built += self.close()
+        elif record.kind == Kind.FRONT:
+            built += self._front(record)
         elif record.kind == Kind.STATUS:
             self.worker = self._map(record)
         elif record.kind in _DOCUMENTS:
@@ -158,6 +169,18 @@ class Assembler:
         index, uid, *rest = table[-1].item()
         self.latest = Latest(run.epoch, index, uid, Sample(*rest))
         return built
+
+    def _front(self, record: Record) -> list[Built]:
+        try:
+            block = unpack_front(record.payload)
+            payload = frames.front_frame(self._rig, record.epoch, record.seq, block, self._utc())
+        except (RingError, FrameError) as error:
+            # Its number must not become a silent hole.
+            self._log.error("block of the front end cannot be sent", seq=record.seq, why=str(error))
+            doc = {"stream": FRONTEND, "from": record.seq, "to": record.seq, "cause": str(error)}
+            payload = frames.tombstone_in_place(self._rig, record.epoch, FRONTEND, record.seq, doc, self._utc())
+            return [Built("tombstone", payload, record.pos, record.epoch, record.seq, doc, FRONTEND)]
+        return [Built(FRONTEND, payload, record.pos, record.epoch, record.seq, None)]
 
     def _drop(self, record: Record, why: str) -> None:
         self.dropped += 1

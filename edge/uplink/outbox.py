@@ -221,7 +221,7 @@ class Outbox:
         self._newest[held] = built.seq
         if not self._waiting:
             self._since_ns = now_ns
-        self._urgent = self._urgent or built.kind != "samples"
+        self._urgent = self._urgent or built.kind not in frames.MEASURED
         self._waiting.append(Entry(held, built.seq, built.kind, built.payload, zlib.crc32(built.payload), built.start))
 
     def floor(self, cursor: int) -> int:
@@ -247,7 +247,7 @@ class Outbox:
 
     def _commit(self, now_ns: int) -> None:
         self._group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-        self._urgent = any(entry.kind != "samples" for entry in self._waiting)
+        self._urgent = any(entry.kind not in frames.MEASURED for entry in self._waiting)
         self._since_ns = now_ns
         self._busy = True
         rows = [entry.row for entry in self._group]

@@ -21,7 +21,7 @@ SEQ_BITS: Final = 40
 MAX_SEQ: Final = (1 << SEQ_BITS) - 1
 PAGE: Final = 4096
 _WAL_FRAME: Final = PAGE + 24
-KINDS: Final = ("samples", "event", "run", "epoch", "tombstone")
+KINDS: Final = ("samples", "event", "run", "epoch", "tombstone", "frontend")
 """As rows name them by number; only ever appended to."""
 APPLICATION_ID: Final = 0x54504F42  # "TPOB"
 VERSION: Final = 1

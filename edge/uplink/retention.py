@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+from edge.frames import MEASURED
 from edge.uplink.held import Held
 from edge.uplink.outbox import Outbox
 from edge.uplink.outbox_file import Usage
@@ -95,10 +96,9 @@ class Retention:
                 yield held, first, last
 
     def _thin(self) -> None:
-        """Give up the oldest sample frames, not those that are on their way."""
-        for held in self._outbox.by_sid.values():
-            if held.stream != "samples":
-                continue
+        """Give up the oldest sample frames, the front end's first, not those that are on their way."""
+        measured = (held for stream in MEASURED for held in self._outbox.by_sid.values() if held.stream == stream)
+        for held in measured:
             first = max(held.thinned_to, held.kept.first)
             if not held.kept or first > held.kept.last:
                 continue

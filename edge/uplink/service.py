@@ -381,7 +381,7 @@ class _Uplink:
     def _queue(self, built: list[Built]) -> None:
         now_ns = self._clock.now_ns()
         for frame in built:
-            self._outbox.put(frame, frames.STREAM_OF_KIND[frame.kind], now_ns)
+            self._outbox.put(frame, frame.stream, now_ns)
 
     # ------------------------------------------------------------------------------------- status and live
 

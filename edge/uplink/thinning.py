@@ -20,7 +20,7 @@ def thin(
     """
     first, last = seqs
     rows = file.read(held.sid, first, last, last - first + 1)
-    thinned = [_tombstone(row, rig, held, utc) for row in rows if KINDS[row.kind] == "samples"]
+    thinned = [_tombstone(row, rig, held, utc) for row in rows if KINDS[row.kind] in frames.MEASURED]
     usage = file.replace(thinned)
     return usage, len(thinned), (rows[-1].id & MAX_SEQ) + 1 if rows else last + 1
 

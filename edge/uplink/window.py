@@ -182,7 +182,7 @@ class Window:
         self._frames += 1
         entry.held.unsent.remove(entry.seq, entry.seq)
         # What was thinned makes tombstones by the thousand; the status has their number.
-        if entry.held.stream != "samples" and len(self._summaries) < SUMMARIES:
+        if entry.held.stream not in frames.MEASURED and len(self._summaries) < SUMMARIES:
             summary = documents.frame_summary(entry.payload)
             topic = self._settings.topic(f"json/{frames.TOPIC_OF_KIND[entry.kind]}")
             self._summaries.append(_Item(Publication(topic, documents.to_json(summary))))

@@ -15,6 +15,7 @@ MODULES: Final[dict[str, str]] = {
     "observe": "hil.bench.observe",
     "reaction": "hil.bench.reaction",
     "store": "hil.bench.store",
+    "stream": "hil.bench.stream",
     "uplink": "hil.bench.uplink",
     "wire": "hil.bench.wire",
 }

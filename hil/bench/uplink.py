@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
 import statistics
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from hil.bench.options import BenchOptions
@@ -28,7 +23,6 @@ from hil.bench.uplink_sides import (
     write_backlog,
     write_payloads,
 )
-from hil.broker import Broker
 from hil.errors import BenchFaultError
 
 MB: Final = 1e6
@@ -58,15 +52,16 @@ QUICK: Final = Amount(rounds=1, frames=1500, backlog=3000, soak=15_000, day_s=5.
 def uplink(options: BenchOptions, amount: Amount | None = None) -> dict[str, Any]:
     """Measure. Raises BenchOptionError without a broker, BenchFaultError when something does not do its part."""
     amount = amount or (QUICK if options.quick else Amount())
-    with _ground() as ground:
+    with Ground.prepared() as ground:
         kind = ground.broker.kind
+        options.progress(0.0, "memory of a rig")
+        memory = resident(ground, to_v=-amount.sweep_v)
         rounds = _rounds(ground, amount, options)
         figures = _ratios(rounds)
         options.progress(0.6, f"memory over {amount.soak} frames")
         kept = soak(ground, amount.soak, lambda share: options.progress(0.6 + 0.3 * share, "memory"))
         options.progress(0.9, "a day's wear")
         wear = day(ground, amount.day_s)
-        memory = resident(ground, to_v=-amount.sweep_v)
     figures += [
         Figure("rss_growth_bytes", kept.growth, "B", 64 * MB),
         Figure("uplink_pss_bytes", memory.uplink, "B", 80 * MB),
@@ -84,21 +79,6 @@ def uplink(options: BenchOptions, amount: Amount | None = None) -> dict[str, Any
     if options.plots is not None:
         draw(rounds, options.plots / "uplink.png")
     return bench_report("uplink", figures, method=_METHOD.format(broker=kind, **asdict(amount)))
-
-
-@contextmanager
-def _ground() -> Iterator[Ground]:
-    """Give a broker, a folder on the disk and one in memory, where there is one; all gone afterwards."""
-    tmpfs = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the directory below is private
-    # Where the system keeps what must last, not where it may keep temporary files: those may be in memory.
-    disk = Path(tempfile.mkdtemp(prefix="tipguard-bench-", dir="/var/tmp"))
-    memory = Path(tempfile.mkdtemp(prefix="tipguard-bench-", dir=tmpfs))
-    try:
-        with Broker(prefer="mosquitto") as broker:
-            yield Ground(disk, memory, broker)
-    finally:
-        for folder in (disk, memory):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rounds(ground: Ground, amount: Amount, options: BenchOptions) -> Rounds:

@@ -112,7 +112,9 @@ def resident(ground: Ground, *, to_v: float) -> Resident:
     """Run keeper, worker and uplink, as shipped, over an emulated 2400; look when a sweep has ended."""
     directory = ground.disk / "rig"
     directory.mkdir()
-    with BenchRig.running(directory, RigSpec(rig="resident", load="ohmic:1e6"), broker=ground.broker) as rig:
+    # 10 kohm: no sweep of the 2400's is refused for want of a resistor.
+    spec = RigSpec(rig="resident", load="ohmic:1e6", series_ohm=10_000.0)
+    with BenchRig.running(directory, spec, broker=ground.broker) as rig:
         rig.start_run("iv", to_v=to_v, step_v=0.01, dwell_s=0.02, back_scan=False)
         rig.wait_state("ENERGISED")
         rig.wait_state("SAFE", "TRIPPED", timeout_s=FINISH_S)

@@ -10,9 +10,10 @@ import shutil
 import sqlite3
 import struct
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import paho.mqtt.client as paho
 from paho.mqtt.publish import single
@@ -93,6 +94,21 @@ class Ground:
     disk: Path
     memory: Path
     broker: Broker
+
+    @classmethod
+    @contextlib.contextmanager
+    def prepared(cls) -> Iterator[Self]:
+        """Give a broker, a folder on the disk and one in memory, where there is one; all gone afterwards."""
+        tmpfs = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - the directory below is private
+        # Where the system keeps what must last, not where it may keep temporary files: those may be in memory.
+        disk = Path(tempfile.mkdtemp(prefix="tipguard-bench-", dir="/var/tmp"))
+        memory = Path(tempfile.mkdtemp(prefix="tipguard-bench-", dir=tmpfs))
+        try:
+            with Broker(prefer="mosquitto") as broker:
+                yield cls(disk, memory, broker)
+        finally:
+            for folder in (disk, memory):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def subscriber(self, frames: int, epoch: int = EPOCH, *, store: str | None = None) -> Program:
         """Start the subscriber; it listens on return."""

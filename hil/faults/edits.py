@@ -34,13 +34,17 @@ class Piece:
 
 @dataclass(slots=True)
 class Message:
-    """One message on its way. ``byte`` and ``frame``: where it stands; ``offset``: the byte a trigger named, or -1."""
+    """One message on its way. ``byte`` and ``frame``: where it stands; ``offset``: the byte a trigger named, or -1.
+
+    ``ends``: the bytes of which its terminator is made.
+    """
 
     pieces: list[Piece]
     byte: int
     frame: int
     past: tuple[bytes, ...] = ()
     offset: int = -1
+    ends: bytes = TERMINATORS
 
     @property
     def data(self) -> bytes:
@@ -59,9 +63,9 @@ class Message:
         return True
 
 
-def split_terminator(data: bytes) -> tuple[bytes, bytes]:
-    """Return what a message says, and its terminator."""
-    body = data.rstrip(TERMINATORS)
+def split_terminator(data: bytes, ends: bytes = TERMINATORS) -> tuple[bytes, bytes]:
+    """Return what a message says, and its terminator, which is made of ``ends``."""
+    body = data.rstrip(ends)
     return body, data[len(body) :]
 
 
@@ -77,7 +81,7 @@ def nanoseconds(fault: Fault, name: str) -> int:
 def _locate(fault: Fault, message: Message) -> tuple[Piece, int, int] | None:
     """Return the piece, the place in it, and the place in the message of the byte a fault is about."""
     data = message.data
-    body, _ = split_terminator(data)
+    body, _ = split_terminator(data, message.ends)
     if message.offset >= 0:
         place = message.offset
     else:
@@ -167,7 +171,7 @@ def _split(fault: Fault, message: Message) -> bool:
 
 def _truncate(fault: Fault, message: Message) -> bool:
     data = message.data
-    body, end = split_terminator(data)
+    body, end = split_terminator(data, message.ends)
     count = fault.spec.whole("count")
     count = fault.rng.randrange(max(1, len(body))) if count < 0 else count
     if count >= len(body):

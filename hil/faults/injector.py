@@ -1,8 +1,8 @@
 """Faults of a plan, carried out: triggers are watched, faults act where they belong and are told once they did.
 
-One injector serves one bench: the lines, devices and loads that :meth:`Injector.plug_smu` and
-:meth:`Injector.plug_stage` hand it. Nothing acts before :meth:`Injector.arm`. The same plan, seed and run give the same
-faults at the same places.
+One injector serves one bench: the lines, devices and loads that :meth:`Injector.plug_smu`,
+:meth:`Injector.plug_stage` and :meth:`Injector.plug_frontend` hand it. Nothing acts before :meth:`Injector.arm`. The
+same plan, seed and run give the same faults at the same places.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Final
 from hil.devices.keithley2400 import Keithley2400
 from hil.errors import BenchFaultError, BenchOptionError
 from hil.faults.fault import Applied, Effect, Fault, Passed
+from hil.faults.frontend import FrontendFaults, name_of
 from hil.faults.phases import PhaseWatch
 from hil.faults.plan import FaultPlan
 from hil.faults.port import Plug, Port
 from hil.faults.smu import SmuFaults
 from hil.faults.stage import StageFaults
 from hil.faults.tip import TipFaults
+from hil.frontend.unit import FrontendUnit
 from hil.line.pacing import NEVER
 from hil.protocols import Load, StageDevice
 
@@ -48,6 +50,7 @@ class Injector:
         self._phases: PhaseWatch | None = None
         self._smu: SmuFaults | None = None
         self._stage: StageFaults | None = None
+        self._frontend: FrontendFaults | None = None
         self._tip: TipFaults | None = None
         self._at_sample: list[Fault] = []
         self._at_phase: list[Fault] = []
@@ -70,6 +73,11 @@ class Injector:
         """Step into the line of a stage."""
         port = self._ports["stage"] = Port("stage", self, line)
         self._stage = StageFaults(device, port, self._confirm_now)
+
+    def plug_frontend(self, line: Plug, device: FrontendUnit) -> None:
+        """Step into the line of a front end."""
+        port = self._ports["frontend"] = Port("frontend", self, line)
+        self._frontend = FrontendFaults(device, port, self._confirm_now)
 
     # The plan
 
@@ -145,9 +153,8 @@ class Injector:
         if spec.trigger in ("at_sample", "at_phase") and self._phases is None:
             raise BenchOptionError(f"{where}: {spec.trigger}: this bench has no 2400")
         group = fault.kind.group
-        parts = {"smu": self._smu, "stage": self._stage, "tip": self._tip}
         if group != "wire":
-            part = parts[group]
+            part = self._part(group)
             refusal = f"this bench has no {group}" if part is None else part.refusal(fault)
             if refusal:
                 raise BenchOptionError(f"{where}: {spec.kind}: {refusal}")
@@ -174,16 +181,20 @@ class Injector:
             port.begin(fault, t_ns)
             return
         fault.arm(t_ns)
-        part = {"smu": self._smu, "stage": self._stage, "tip": self._tip}[fault.kind.group]
+        part = self._part(fault.kind.group)
         if part is not None:
             part.begin(fault, t_ns)
+
+    def _part(self, group: str) -> SmuFaults | StageFaults | FrontendFaults | TipFaults | None:
+        parts = {"smu": self._smu, "stage": self._stage, "frontend": self._frontend, "tip": self._tip}
+        return parts[group]
 
     def on_message(self, port: Port, t_ns: int, data: bytes) -> list[Fault]:
         """See :class:`hil.faults.port.Owner`."""
         if self.armed_ns is None:
             return []
         after: list[Fault] = []
-        text = data.decode("latin-1").strip("\r\n\x03\x18").lstrip(":").strip()
+        text = name_of(data) if port.name == "frontend" else _words(data)
         for fault in self._at_command:
             spec = fault.spec
             begins = str(spec.at).lstrip(":").lower()
@@ -265,6 +276,10 @@ class Injector:
         self.confirm(fault, t_ns, Effect(detail))
         port = fault.spec.port
         self.keep(Passed(t_ns, port, "device", b"", b"", f"{fault.spec.name}: {detail}"))
+
+
+def _words(data: bytes) -> str:
+    return data.decode("latin-1").strip("\r\n\x03\x18").lstrip(":").strip()
 
 
 _AT_ONCE: Final = ("unplug", "insert", "xoff", "stale")

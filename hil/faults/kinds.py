@@ -1,7 +1,7 @@
 """The kinds of faults and their parameters, in one table: the schema of plans, ``tipguard hil faults`` and the docs.
 
 A kind acts on the wire between instrument and computer (``wire``), in the emulated 2400 (``smu``), in the emulated
-stage (``stage``) or between tip and sample (``tip``).
+stage (``stage``), in the front end (``frontend``) or between tip and sample (``tip``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-Group = Literal["wire", "smu", "stage", "tip"]
+Group = Literal["wire", "smu", "stage", "frontend", "tip"]
 Value: TypeAlias = float | int | bool | str
 
 
@@ -248,6 +248,46 @@ _STAGE: Final = (
         once=True,
     ),
 )
+_FRONTEND: Final = (
+    Kind(
+        "frontend_freeze",
+        "frontend",
+        "the microcontroller stands still: no sample, no byte, its pin stays what it is until its watchdog resets it",
+        (
+            _duration(_STAYS, 0.0, least=0.0),
+            Param("watchdog", True, "whether the watchdog does, or stands still, too"),
+        ),
+        once=True,
+    ),
+    Kind(
+        "frontend_reset",
+        "frontend",
+        "the microcontroller loses its power: its pin opens, and it starts anew",
+        (_duration("for how long in s it has none", 0.0, least=0.0),),
+        once=True,
+    ),
+    Kind(
+        "switch_stuck",
+        "frontend",
+        "the switch in series with the tip stays closed, whatever its pin says",
+        (_duration(_STAYS, 0.0, least=0.0),),
+        once=True,
+    ),
+    Kind(
+        "adc_silent",
+        "frontend",
+        "the converter gives no sample",
+        (_duration(_STAYS, 0.0, least=0.0),),
+        once=True,
+    ),
+    Kind(
+        "adc_stuck",
+        "frontend",
+        "the converter gives its last code again and again",
+        (_duration(_STAYS, 0.0, least=0.0),),
+        once=True,
+    ),
+)
 _TIP: Final = (
     Kind("open_tip", "tip", "the tip conducts nothing from now on", once=True),
     Kind("stuck_on", "tip", "100 ohm under the tip for good, whatever resets it", once=True),
@@ -278,7 +318,7 @@ _TIP: Final = (
     ),
 )
 
-KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (*_WIRE, *_SMU, *_STAGE, *_TIP)}
+KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in (*_WIRE, *_SMU, *_STAGE, *_FRONTEND, *_TIP)}
 """Every kind by its name."""
 
 

@@ -26,6 +26,7 @@ from hil.faults.kinds import KINDS, Kind, Param, Value
 from hil.faults.phases import PHASES
 
 TRIGGERS: Final = ("at_byte", "at_frame", "at_sample", "at_s", "at_phase", "at_command", "on_demand")
+PORTS: Final = ("smu", "stage", "frontend")
 MAX_FAULTS: Final = 64
 """Faults in a plan."""
 MAX_TIMES: Final = 10_000
@@ -173,7 +174,7 @@ def _fault(table: _Table) -> FaultSpec:
 
 
 def _port(table: _Table, kind: Kind) -> str:
-    choices = ("smu", "stage") if kind.group == "wire" else ("stage",) if kind.group == "stage" else ("smu",)
+    choices = PORTS if kind.group == "wire" else (kind.group,) if kind.group in PORTS else ("smu",)
     return table.text("port", choices[0], " or ".join(choices) + f" for {kind.name}", choices)
 
 

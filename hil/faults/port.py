@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from hil.faults.edits import inserted
 from hil.faults.fault import Effect, Fault, Passed
-from hil.faults.wire import Direction
+from hil.faults.wire import FRAMES, LINES, Cutting, Direction
 from hil.line.duplex import Duplex
 from hil.line.pacing import NEVER
 
@@ -60,11 +60,12 @@ class Owner(Protocol):
 
 
 class Port:
-    """The faults of one line, ``name`` smu or stage."""
+    """The faults of one line, ``name`` smu, stage or frontend."""
 
     def __init__(self, name: str, owner: Owner, plug: Plug) -> None:
         """Step into the line."""
         self.name = name
+        self.cutting: Mapping[str, Cutting] = FRAMES if name == "frontend" else LINES
         self._owner = owner
         self._plug = plug
         self._duplex = plug.duplex

@@ -16,6 +16,7 @@ from hil.errors import BenchOptionError
 from hil.faults.control import Control
 from hil.faults.injector import Applied, Injector
 from hil.faults.plan import load_plan
+from hil.frontend.unit import FrontendUnit
 from hil.line.pty import PtyLine
 from hil.protocols import Load, StageDevice
 
@@ -37,6 +38,14 @@ class StagePlug:
     device: StageDevice
 
 
+@dataclass(frozen=True, slots=True)
+class FrontendPlug:
+    """A front end, and the key of its line."""
+
+    key: str
+    device: FrontendUnit
+
+
 class ServedFaults:
     """The faults of one server; a context manager around its run. Without a plan it does nothing at all."""
 
@@ -47,6 +56,7 @@ class ServedFaults:
         *,
         smu: SmuPlug | None = None,
         stage: StagePlug | None = None,
+        frontend: FrontendPlug | None = None,
     ) -> None:
         """Read the plan ``faults``; ``control`` is where a socket for faults on demand appears.
 
@@ -57,7 +67,7 @@ class ServedFaults:
         self._injector = None if faults is None else Injector(load_plan(faults), _tell)
         self._path = control
         self._control: Control | None = None
-        self._smu, self._stage = smu, stage
+        self._smu, self._stage, self._frontend = smu, stage, frontend
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -85,6 +95,8 @@ class ServedFaults:
             self._injector.plug_smu(lines[self._smu.key], self._smu.device, self._smu.load)
         if self._stage is not None:
             self._injector.plug_stage(lines[self._stage.key], self._stage.device)
+        if self._frontend is not None:
+            self._injector.plug_frontend(lines[self._frontend.key], self._frontend.device)
         self._injector.check()
 
     def arm(self, t_ns: int) -> None:

@@ -14,9 +14,10 @@ from hil.faults.phases import PHASES
 from hil.faults.plan import TRIGGERS, load_plan
 
 WHERE = {
-    "wire": 'On the line (port = "smu" or "stage", to = "host" or "device")',
+    "wire": 'On the line (port = "smu", "stage" or "frontend", to = "host" or "device")',
     "smu": "In the 2400",
     "stage": "In the stage",
+    "frontend": "In the front end",
     "tip": "Between tip and sample",
 }
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from hil.faults.edits import EDITS, Message, Piece, nanoseconds, split_terminator
+from hil.faults.edits import EDITS, TERMINATORS, Message, Piece, nanoseconds, split_terminator
 from hil.faults.fault import Effect, Fault, Passed
 from hil.line.pacing import Pacer
 
@@ -18,15 +18,33 @@ PAST: Final = 33
 # 2400, #3 #4 #5 #7 #8 #9 #24 of GCS. A reply ends at its terminator.
 _TO_DEVICE: Final = re.compile(rb"[^\r\n\x03-\x09\x18]*(?:[\r\n]+|[\x03-\x09\x18])|[^\r\n\x03-\x09\x18]+")
 _TO_HOST: Final = re.compile(rb"[^\r\n]*[\r\n]+|[^\r\n]+")
-_ENDS: Final = {"device": b"\r\n\x03\x04\x05\x06\x07\x08\x09\x18", "host": b"\r\n"}
-_RUNS: Final = {"device": _TO_DEVICE, "host": _TO_HOST}
+_TO_DEVICE_ENDS: Final = b"\r\n\x03\x04\x05\x06\x07\x08\x09\x18"
+# A front end's frame ends at its delimiter, both ways; an empty one says nothing.
+_FRAME: Final = re.compile(rb"[^\x00]*\x00|[^\x00]+")
 _HOLDING: Final = ("merge", "reorder")
+
+
+class Cutting(NamedTuple):
+    """How bytes are cut into messages: by a pattern, complete behind one of ``ends``; ``terminators`` say nothing."""
+
+    runs: re.Pattern[bytes]
+    ends: bytes
+    terminators: bytes
+
+
+LINES: Final = {
+    "device": Cutting(_TO_DEVICE, _TO_DEVICE_ENDS, TERMINATORS),
+    "host": Cutting(_TO_HOST, TERMINATORS, TERMINATORS),
+}
+FRAMES: Final = dict.fromkeys(("device", "host"), Cutting(_FRAME, b"\x00", b"\x00"))
 
 
 class Surroundings(Protocol):
     """What a direction asks of its port."""
 
     name: str
+    cutting: Mapping[str, Cutting]
+    """By direction."""
 
     def message(self, t_ns: int, data: bytes) -> list[Fault]:
         """Look at a message to the device before it goes on; return the faults to set off once it has arrived."""
@@ -76,8 +94,7 @@ class Direction:
         self._port = port
         self._to = to
         self._pacer = pacer
-        self._runs = _RUNS[to]
-        self._ends = _ENDS[to]
+        self._runs, self._ends, self._terminators = port.cutting[to]
         self.waiting: list[Fault] = []
         self.active: list[Fault] = []
         self.surviving: list[Fault] = []
@@ -122,12 +139,12 @@ class Direction:
         return False
 
     def _piece(self, t_ns: int, data: bytes, *, complete: bool) -> None:
-        says = bool(split_terminator(data)[0])
+        says = bool(split_terminator(data, self._terminators)[0])
         whole = says and complete and not self._mid_frame
         after: list[Fault] = []
         if whole:
             after = self._port.message(t_ns, data) if self._to == "device" else []
-        message = Message([Piece(data)], self.bytes, self.frames, tuple(self._past))
+        message = Message([Piece(data)], self.bytes, self.frames, tuple(self._past), ends=self._terminators)
         named = self._at_last(t_ns, len(data), whole=whole)
         for fault, offset in named:
             message.offset = offset

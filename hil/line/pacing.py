@@ -17,8 +17,8 @@ _BIT_NS = BITS_PER_BYTE * 1_000_000_000
 NEVER = 1 << 62
 """A time in ns that never comes (146 years); compares faster than None."""
 
-Chunk = Literal["line", "fifo", "byte"]
-"""How received bytes reach the reader: a line at its last byte, in runs of a UART's FIFO, or one by one."""
+Chunk = Literal["line", "fifo", "byte", "frame"]
+"""How received bytes reach the reader: a line at its last byte, in runs of a UART's FIFO, one by one, or up to NUL."""
 
 FIFO_BYTES = 8
 """Receive trigger level of the common 16550A UART driver: half of its 16-byte FIFO."""
@@ -30,8 +30,9 @@ AT_CONTROL = re.compile(rb"[^\x00-\x1f]*[\x00-\x1f]|[^\x00-\x1f]+")
 AT_LINE_END = re.compile(rb"[^\r\n]*[\r\n]+|[^\r\n]+")
 AT_FIFO = re.compile(rb"[^\r\n]{%d}|[^\r\n]*[\r\n]+|[^\r\n]+" % FIFO_BYTES)
 AT_BYTE = re.compile(rb".", re.DOTALL)
+AT_FRAME = re.compile(rb"[^\x00]*\x00|[^\x00]+")
 
-READER_RUNS: dict[Chunk, re.Pattern[bytes]] = {"line": AT_LINE_END, "fifo": AT_FIFO, "byte": AT_BYTE}
+READER_RUNS: dict[Chunk, re.Pattern[bytes]] = {"line": AT_LINE_END, "fifo": AT_FIFO, "byte": AT_BYTE, "frame": AT_FRAME}
 
 
 class _Run(NamedTuple):

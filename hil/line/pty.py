@@ -62,14 +62,18 @@ class PtyLine:
     (``IXON``, which pyserial calls ``xonxoff``). A client that has not gets the two as bytes like any other.
     """
 
-    def __init__(self, device: Device, link_path: Path, baud: int, *, chunk: Chunk = "fifo") -> None:
+    def __init__(
+        self, device: Device, link_path: Path, baud: int, *, chunk: Chunk = "fifo", lossless: bool = False
+    ) -> None:
         """Open the pseudo-terminal and make the link.
 
-        ``baud`` in bit/s; 0: bytes take no time. Raises BenchOptionError if the link cannot be made; only a link that
-        points nowhere, or at the very pseudo-terminal just opened, is replaced.
+        ``baud`` in bit/s; 0: bytes take no time. ``lossless``: bytes that the kernel has no room for wait in
+        ``backlog``, as a USB device's do; who hands them over looks at it. Raises BenchOptionError if the link cannot
+        be made; only a link that points nowhere, or at the very pseudo-terminal just opened, is replaced.
         """
         self.link_path = link_path
         self.lost_bytes = 0
+        self._lossless = lossless
         self._out = bytearray()
         self._flow = isinstance(device, FlowControlled) and device.xon_xoff
         self._stopped = False
@@ -166,8 +170,16 @@ class PtyLine:
             written = os.write(self._master, self._out)
         except BlockingIOError:
             written = 0
+        if self._lossless:
+            del self._out[:written]
+            return
         self.lost_bytes += len(self._out) - written
         self._out.clear()
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes wait for the client to make room."""
+        return len(self._out)
 
     def close(self) -> None:
         """Remove the link if it is still ours, and hang up. A no-op the second time."""
@@ -198,6 +210,14 @@ class Waited(Protocol):
         """Do what it is readable for, without waiting."""
 
 
+@runtime_checkable
+class Hesitant(Waited, Protocol):
+    """One that is not waited for at times."""
+
+    def holds_until_ns(self, now_ns: int) -> int:
+        """Return until when its descriptor is left alone; 0 for no time, NEVER for until something else happens."""
+
+
 def run_lines(lines: Sequence[PtyLine], stop_fd: int, also: Sequence[Waited] = ()) -> None:
     """Serve ``lines``, at least one, until ``stop_fd`` is readable, and ``also`` others; blocks, one thread only.
 
@@ -205,16 +225,19 @@ def run_lines(lines: Sequence[PtyLine], stop_fd: int, also: Sequence[Waited] = (
     device that breaks its contract, and BenchOptionError where a line that was unplugged cannot have its link again.
     """
     duplexes = [line.duplex for line in lines]
+    hesitant = [one for one in also if isinstance(one, Hesitant)]
     while True:
         due_ns = run_in_order(duplexes, time.monotonic_ns())
         for line in lines:
             line.flush()
         now_ns = time.monotonic_ns()
         deaf = [until for line in lines if (until := line.deaf_until_ns(now_ns)) > now_ns]
-        due_ns = min((due_ns, *deaf)) if deaf else due_ns
+        holding = {one: until for one in hesitant if (until := one.holds_until_ns(now_ns))}
+        due_ns = min((due_ns, *deaf, *holding.values()))
         wait_s = _LONGEST_WAIT_S if due_ns == NEVER else (due_ns - now_ns) / 1e9
         plugged = [line for line in lines if line.plugged and not (deaf and line.deaf_until_ns(now_ns) > now_ns)]
-        waited_for: list[FileDescriptorLike] = [*plugged, *also, stop_fd]
+        heard = [one for one in also if one not in holding]
+        waited_for: list[FileDescriptorLike] = [*plugged, *heard, stop_fd]
         ready = select.select(waited_for, (), (), min(max(wait_s, 0.0), _LONGEST_WAIT_S))[0]
         if stop_fd in ready:
             run_in_order(duplexes, time.monotonic_ns())
@@ -222,7 +245,7 @@ def run_lines(lines: Sequence[PtyLine], stop_fd: int, also: Sequence[Waited] = (
         for line in plugged:
             if line in ready:
                 line.take_in()
-        for one in also:
+        for one in heard:
             if one in ready:
                 one.ready()
 

@@ -12,7 +12,7 @@ from hil.broker import Broker
 from hil.errors import BenchFaultError
 from hil.processes.child import Child
 from hil.processes.controlled import READY_S, ControlledRig
-from hil.processes.spec import TIPGUARD, RigSpec, config_of, smu_command, stage_link_of
+from hil.processes.spec import TIPGUARD, RigSpec, config_of, frontend_link_of, smu_command, stage_link_of
 from hil.processes.waiting import Interruption
 
 SMU: Final = "emulated 2400"
@@ -43,6 +43,8 @@ class BenchRig(ControlledRig):
         self.link = directory / "smu"
         self.stage_link = None if self.spec.stage is None else stage_link_of(self.link)
         """Where the stage's port is; None without one."""
+        self.frontend_link = None if self.spec.frontend is None else frontend_link_of(self.link)
+        """Where the front end's port is; None without one."""
         self.truth_path = directory / "truth.jsonl"
         self.ready: dict[str, Any] = {}
         """What the emulator said when it was ready, as ``tipguard hil smu`` or ``tipguard hil rig`` does."""

@@ -13,6 +13,7 @@ from edge.config import template
 from hil.broker import Broker
 from hil.errors import BenchFaultError, BenchOptionError
 from hil.output_enable import REARM
+from hil.processes.frontend_spec import FrontendSpec
 from hil.processes.stage_spec import StageSpec
 
 SERIAL_NUMBER: Final = "1304207"
@@ -53,6 +54,8 @@ class RigSpec:
     """The monostable's clear is wired, too."""
     oe_rearm: str = "remote"
     """As for ``tipguard hil smu``, and ``gpio.rearm`` alike: key or remote."""
+    frontend: FrontendSpec | None = None
+    """A front end in series with the tip, served by the emulator; None: none."""
     smu_words: tuple[str, ...] = ()
     """More words for the emulator's command line, such as ("--faults", "plan.toml")."""
 
@@ -70,6 +73,8 @@ def config_of(spec: RigSpec, link: Path, broker: Broker | None) -> str:
     text = template(path="PORT", serial_number=SERIAL_NUMBER, series_ohm=spec.series_ohm)
     if spec.oe:
         text += _gpio_table(spec, oe_socket_of(link))
+    if spec.frontend is not None:
+        text += spec.frontend.tables(frontend_link_of(link))
     edits = {
         'path = "PORT"': f"path = {json.dumps(str(link))}",
         'id = "bench-1"': f"id = {json.dumps(spec.rig)}",
@@ -93,6 +98,11 @@ def stage_link_of(link: Path) -> Path:
     return link.with_name("stage")
 
 
+def frontend_link_of(link: Path) -> Path:
+    """Return where the front end's port is, beside the 2400's."""
+    return link.with_name("frontend")
+
+
 def oe_socket_of(link: Path) -> Path:
     """Return where the socket of the heartbeat is, beside the 2400's port."""
     return link.with_name("oe")
@@ -108,6 +118,7 @@ def _gpio_table(spec: RigSpec, path: Path) -> str:
 def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
     """Return how the emulator is started: the 2400's, or with a stage that of both."""
     begin = [*pinned(spec.pin_smu_to), *PYTHON, "-m", "hil"]
+    front = [] if spec.frontend is None else spec.frontend.words(frontend_link_of(link))
     if spec.stage is not None:
         options = replace(
             spec.stage.options(link, stage_link_of(link)),
@@ -120,7 +131,7 @@ def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
             oe=oe_socket_of(link) if spec.oe else None,
             oe_rearm=spec.oe_rearm if spec.oe else REARM,
         )
-        return [*begin, "rig", *options.words(), *spec.smu_words]
+        return [*begin, "rig", *options.words(), *front, *spec.smu_words]
     values = {
         "--link": link,
         "--baud": spec.baud,
@@ -135,7 +146,7 @@ def smu_command(spec: RigSpec, link: Path, truth: Path) -> list[str]:
         "--oe-rearm": spec.oe_rearm if spec.oe else None,
     }
     words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
-    return [*begin, "smu", *words, *(["--transients"] if spec.transients else []), *spec.smu_words]
+    return [*begin, "smu", *words, *(["--transients"] if spec.transients else []), *front, *spec.smu_words]
 
 
 def pinned(core: int | None) -> list[str]:

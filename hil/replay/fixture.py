@@ -109,7 +109,7 @@ def _private(run: Stretch) -> dict[str, str]:
     """Return what is private and what stands for it."""
     names = _serials(run)
     for port in PORTS:
-        said = run.start["ports"][port]
+        said = run.start["ports"].get(port)
         if said is not None:
             names[said["name"]] = f"{port}-port"
         configured = (run.start["config"]["ports"] or {}).get(port)

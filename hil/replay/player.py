@@ -24,7 +24,7 @@ from edge.flight import Stretch
 from edge.guard.verdicts import Verdict
 from edge.ring import Kind, Record, RingReader, RingWriter, unpack_sample
 from edge.samples import Sample
-from edge.tape import PORTS, SMU, STAGE, VERB, Entry, unpack
+from edge.tape import FRONTEND, PORTS, SMU, STAGE, VERB, Entry, unpack
 from hil.replay.compare import Difference, first_difference
 from hil.replay.loop import TapeLoop, TapeSelector
 from hil.replay.world import ReplayClock, ReplayHost, ReplayOutside, ReplayTransport, World
@@ -84,6 +84,8 @@ def replay(stretch: Stretch, *, essential: bool = False) -> Replayed:
 
 
 def _config_of(stretch: Stretch) -> Config:
+    if (why := stretch.start.get("unrecorded")) is not None:
+        raise FlightError(f"this stretch cannot be replayed: {why}")
     try:
         return Config.model_validate(stretch.start["config"])
     except (KeyError, pydantic.ValidationError) as error:
@@ -135,7 +137,7 @@ class _Player:
         self._failure: BaseException | None = None
 
     def _port(self, number: int) -> ReplayTransport | None:
-        said = self._start["ports"][PORTS[number]]
+        said = self._start["ports"].get(PORTS[number])
         return None if said is None else ReplayTransport(self._world, number, **said)
 
     def run(self) -> None:
@@ -228,6 +230,7 @@ class _Player:
             previous_epoch=int(start["prev_epoch"]),
             host=ReplayHost(self._world) if start["watched"] else None,
             stage=self._ports[STAGE],
+            frontend=self._ports[FRONTEND],
             outside=ReplayOutside(self._world, start, first_tag),
         )
 

@@ -21,7 +21,7 @@ from edge.ring import Kind, RingReader, unpack_sample
 from hil.datagram import ask
 from hil.errors import BenchFaultError
 from hil.faults.injector import Applied
-from hil.processes import BenchRig, RigSpec, wait_for
+from hil.processes import BenchRig, FrontendSpec, RigSpec, wait_for
 from hil.scenarios.evidence import Attempt, Evidence
 from hil.scenarios.spec import Act, Scenario
 
@@ -44,6 +44,7 @@ def gather(scenario: Scenario, directory: Path) -> Evidence:
         series_ohm=scenario.rig.series_ohm,
         baud=scenario.rig.baud,
         twin=scenario.rig.twin,
+        frontend=FrontendSpec(settings=scenario.rig.config.get("frontend", {})) if scenario.rig.frontend else None,
         smu_words=("--faults", str(faults), "--control", str(directory / "control")) if scenario.plan.faults else (),
     )
     rig = BenchRig(directory / "rig", rig_spec)

@@ -34,13 +34,15 @@ class Rig(_Table):
     or "processes" (a 2400 on a pseudo-terminal, keeper and worker). ``load`` (``ohmic:R``) or ``site``
     (``gb|gi|hl[:U]``) as for ``tipguard hil smu``; with neither 1 Mohm. ``twin``: "plain" or "full". ``config``:
     sections of the rig's configuration, such as ``{limits = {voltage_v = 1.0}}``. ``device``: options of the emulated
-    2400; ``options``: those of ``tipguard hil rig``.
+    2400; ``options``: those of ``tipguard hil rig``. ``frontend``: the firmware of a front end in series with the tip:
+    in lockstep, or on the bench "processes" natively.
     """
 
     bench: Literal["smu", "map", "processes"] = "smu"
     load: str | None = None
     site: str | None = None
     twin: Literal["plain", "full"] = "plain"
+    frontend: bool = False
     series_ohm: Annotated[float, Field(ge=0)] = 1000.0
     baud: int = 57600
     config: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -167,6 +169,8 @@ def _cross_check(file: _File, plan: FaultPlan, source: str) -> None:
         raise BenchOptionError(f'{source}: act: only the bench "processes" has processes; remove it')
     if not file.act and not plan.faults:
         raise BenchOptionError(f"{source}: nothing happens in it; add a [[fault]] or an [[act]]")
+    if file.rig.frontend and file.rig.bench == "map":
+        raise BenchOptionError(f'{source}: rig.frontend: the bench "map" has none; remove it')
     if file.rig.load is not None and file.rig.site is not None:
         raise BenchOptionError(f"{source}: rig: load and site: only one sample fits the terminals; leave one out")
     for act in file.act:

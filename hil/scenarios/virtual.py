@@ -18,6 +18,7 @@ from hil.bench_rig import EmulatedRig, RigOptions
 from hil.devices.keithley2400 import Keithley2400
 from hil.errors import BenchFaultError
 from hil.faults.injector import Injector
+from hil.frontend.lockstep import LockstepFrontend
 from hil.map_bench import FIELD, map_config
 from hil.rig import VirtualRig, config_for
 from hil.scenarios.evidence import Attempt, Evidence, ListeningWire, Moment
@@ -74,7 +75,11 @@ async def _smu(scenario: Scenario, clock: VirtualClock, directory: Path, injecto
     load = spec.build(series_ohm=rig.series_ohm, seed=scenario.seed, truth=truth)
     device = Keithley2400(load, seed=scenario.seed, **rig.device)
     sections: dict[str, Any] = rig.config
+    if rig.frontend:
+        sections = {"frontend": {}, **sections}
     config = config_for(series_ohm=rig.series_ohm, **sections)
+    # The boot nonce is drawn from the seed, and never 0.
+    frontend = LockstepFrontend(boot_nonce=2 * scenario.seed + 1) if rig.frontend else None
     async with VirtualRig.running(
         clock,
         load,
@@ -84,6 +89,7 @@ async def _smu(scenario: Scenario, clock: VirtualClock, directory: Path, injecto
         seed=scenario.seed,
         device=device,
         injector=injector,
+        frontend=frontend,
     ) as virtual:
         yield _Bench(virtual, truth, None)
 

@@ -136,11 +136,20 @@ class LiveLoad(SourcedLoad):
     @property
     def terminal_current_a(self) -> float:
         """Current through the terminals now, in A: the tip's, the cable's and the leakage."""
+        return self.current_at(self._t_ns)
+
+    def current_at(self, t_ns: int) -> float:
+        """See :meth:`hil.twin.terminals.SourcedLoad.current_at`."""
         if not self._connected:
             return 0.0
-        t = (self._t_ns - self._since_ns) * 1e-9
+        t = (t_ns - self._since_ns) * 1e-9
         charging = self.circuit.cable_f * (self._site if self._at_tip else self._line).slope(t)
         return self._g * self._site.at(t) + charging + self._line.at(t) / self.circuit.leak_ohm
+
+    @property
+    def steady(self) -> bool:
+        """See :attr:`hil.twin.terminals.SourcedLoad.steady`."""
+        return not self._connected or not (self._line.b or self._site.b or self._site.d)
 
     @property
     def v_tip(self) -> float:
@@ -150,6 +159,8 @@ class LiveLoad(SourcedLoad):
     @property
     def terminal_voltage_v(self) -> float:
         """Voltage at the terminals now, in V."""
+        if self._relay and not self._connected:
+            return self._v_set
         return self._line.at((self._t_ns - self._since_ns) * 1e-9)
 
     # One segment
@@ -159,9 +170,9 @@ class LiveLoad(SourcedLoad):
         return not self._connected or self.spot is None
 
     def _switch(self, v_set: float, i_limit_a: float, *, connected: bool) -> None:
-        before = Source(self._v_set, self._i_limit_a, self._connected)
+        before = Source(self._v_set, self._i_limit_a, self._relay)
         super()._switch(v_set, i_limit_a, connected=connected)
-        if connected:  # behind an open relay a spike does not reach the cable
+        if self._connected:  # behind an open relay or switch a spike does not reach the cable
             kick_v = transient_v(self.circuit, before, Source(v_set, i_limit_a, connected))
             self._v_line += kick_v
             self._charge_c += 0.0 if self._at_tip else self.circuit.cable_f * kick_v

@@ -9,6 +9,7 @@ Events of the truth record, in the order of their times:
                the current just after, ``r_on_ohm`` the filament.
 ``safe``       \\|v_tip\\| fell below 1 mV or the path opened, whichever came first.
 ``live``       that ended.
+``switch_open``, ``switch_closed``  the switch of a front end in series with the tip, read back at its pin.
 ``summary``    the end of the run, with ``peak_v`` (largest \\|source level\\| at a closed path, V), the numbers of
                ``set_onset``, ``safe`` and ``live`` events, and what the tip carried above ``limit_a``:
                ``over_limit_s``, and ``samples_over_limit``, counted on a grid of 0.2 ms (the shortest aperture of a
@@ -71,7 +72,9 @@ class SourcedLoad(ABC):
         self.truth = truth if truth is not None else TruthRecord()
         self._v_set = 0.0
         self._i_limit_a = 0.0
-        self._connected = False
+        self._relay = False  # the source's own
+        self._path_closed = True  # the switch of a front end in series, where there is one
+        self._connected = False  # both
         self._point = OperatingPoint(0.0, 0.0, clamped=False)
         self._began = False
         self._t_ns = 0  # how far the sample has lived
@@ -90,6 +93,10 @@ class SourcedLoad(ABC):
         self._counts = {"set_onset": 0, "safe": 0, "live": 0}
         self.on_event: Callable[[int, str], None] | None = None
         """Told of every event of the truth record as it is written: ns and name."""
+        self.on_segment: Callable[[int], None] | None = None
+        """Told of every change of the operating point just after it: ns."""
+        self.before: Callable[[int], None] | None = None
+        """Asked before the sample lives on, with until when: a switch in series may have opened on the way."""
         self._shunts: dict[str, float] = {}
         self._shunt_s = 0.0
         self._lost = False
@@ -97,7 +104,7 @@ class SourcedLoad(ABC):
     def set_source(self, t_ns: int, v_set: float, i_limit_a: float, *, connected: bool) -> None:
         """Change the source; see :class:`hil.protocols.Load`. Setting what is set already changes nothing."""
         self.advance(t_ns)
-        if v_set == self._v_set and i_limit_a == self._i_limit_a and connected == self._connected:
+        if v_set == self._v_set and i_limit_a == self._i_limit_a and connected == self._relay:
             return
         if not i_limit_a >= 0:
             raise BenchFaultError(f"current clamp {i_limit_a} A: want a magnitude")
@@ -106,8 +113,30 @@ class SourcedLoad(ABC):
         self._open_segment(t_ns)
         self.advance(t_ns)
 
+    def switch_path(self, t_ns: int, *, closed: bool) -> None:
+        """Open or close a switch in series with the tip at ``t_ns``; it is closed where there is no front end.
+
+        It stands at the terminals: the source sees an open circuit, and what a cable holds still goes through the tip.
+        """
+        self.advance(t_ns)
+        if closed == self._path_closed:
+            return
+        self._close_segment(t_ns)
+        self._path_closed = closed
+        self._connected = self._relay and closed
+        self._open_segment(t_ns)
+        self.advance(t_ns)
+
+    def note(self, t_ns: int, event: str, more: Entry) -> None:
+        """Write an event that somebody else knows of into the record, with what the tip carries then."""
+        self.advance(t_ns)
+        self._counts.setdefault(event, 0)
+        self._record(t_ns, event, self.v_tip, self.terminal_current_a, more)
+
     def advance(self, t_ns: int) -> None:
         """Let the sample live until ``t_ns``; see :class:`hil.protocols.Load`."""
+        if self.before is not None:
+            self.before(t_ns)
         if not self._began:
             self._began = True
             self._t_ns = self._since_ns = t_ns
@@ -144,6 +173,29 @@ class SourcedLoad(ABC):
         """Current through the terminals now, in A."""
         return self._point.i_a
 
+    def current_at(self, t_ns: int) -> float:
+        """Return the current through the terminals at ``t_ns`` in A, where nothing changes until then.
+
+        From now on, and up to ``next_change_ns``: a look ahead that lets the sample live no further.
+        """
+        del t_ns
+        return self._point.i_a
+
+    @property
+    def steady(self) -> bool:
+        """Whether :meth:`current_at` is the same up to ``next_change_ns``."""
+        return True
+
+    @property
+    def lived_ns(self) -> int:
+        """Until when the sample has lived, in ns."""
+        return self._t_ns
+
+    @property
+    def path_closed(self) -> bool:
+        """Whether the switch in series is closed."""
+        return self._path_closed
+
     @property
     def clamped(self) -> bool:
         """True while the source limits its current and does not hold its level."""
@@ -157,6 +209,8 @@ class SourcedLoad(ABC):
     @property
     def terminal_voltage_v(self) -> float:
         """Voltage at the terminals now, in V: the level, or less while clamped."""
+        if self._relay and not self._connected:
+            return self._v_set
         return self._point.v_tip + self._point.i_a * self.series_ohm
 
     # What goes wrong between tip and sample
@@ -219,7 +273,8 @@ class SourcedLoad(ABC):
 
     def _switch(self, v_set: float, i_limit_a: float, *, connected: bool) -> None:
         """Take over what the source is set to; called between two segments."""
-        self._v_set, self._i_limit_a, self._connected = v_set, i_limit_a, connected
+        self._v_set, self._i_limit_a, self._relay = v_set, i_limit_a, connected
+        self._connected = connected and self._path_closed
 
     @property
     def _path_open(self) -> bool:
@@ -259,6 +314,8 @@ class SourcedLoad(ABC):
             self._safe = safe
             self._record(t_ns, "safe" if safe else "live", point.v_tip, point.i_a)
         self._next_ns = NEVER_NS if self._lost else self._schedule(t_ns)
+        if self.on_segment is not None:
+            self.on_segment(t_ns)
 
     def _close_segment(self, t_ns: int) -> None:
         dt_ns = t_ns - self._since_ns

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import Config, ContactConfig, GpioConfig, Limits, Scan, StageConfig, StagePort, load, template
+from edge.config_frontend import FrontendConfig
 from edge.errors import ConfigError, LocalError
 
 TEXT = template(path="/dev/serial/by-id/usb-1", serial_number="1304207", series_ohm=10_000.0)
@@ -95,11 +96,16 @@ def test_nesting_without_end_is_no_toml(wrong: Edit) -> None:
             "[evnt]",
             "evnt",
             (
-                "contact, event, gpio, limits, outbox, ports, recorder, remote, rig, runtime, scan, smu",
+                "contact, event, frontend, gpio, limits, outbox, ports, recorder, remote, rig, runtime, scan, smu",
                 "uplink, wiring",
             ),
         ),
-        ("[ports.smu]", "[ports.stages]\nx = 1\n[ports.smu]", "ports.stages", ("expected one of: smu, stage",)),
+        (
+            "[ports.smu]",
+            "[ports.stages]\nx = 1\n[ports.smu]",
+            "ports.stages",
+            ("expected one of: frontend, smu, stage",),
+        ),
         ("[ports.smu]", "[ports.stage]\nx = 1\n[ports.smu]", "ports.stage.x", ("expected one of: baud, path",)),
         ("hi =", "hi.tip = 1 #", "wiring.hi", ("hi",)),
     ],
@@ -299,7 +305,8 @@ def test_the_template_shows_every_key_but_the_ring_size() -> None:
         if name == "profile":
             # In a file of its own.
             continue
-        model = GpioConfig if name == "gpio" else field.annotation
+        optional: dict[str, object] = {"gpio": GpioConfig, "frontend": FrontendConfig}
+        model = optional.get(name, field.annotation)
         assert isinstance(model, type)
         assert issubclass(model, pydantic.BaseModel)
         assert f"[{name}" in TEXT

@@ -60,6 +60,7 @@ def test_kinds_are_frozen() -> None:
         ("STATUS", 7),
         ("TAPE", 8),
         ("TAPE_START", 9),
+        ("FRONT", 10),
     ]
 
 

@@ -26,7 +26,7 @@ from hil.bench.dose.load import Load
 from hil.bench.dose.method import changed
 from hil.bench.dose.served import AT_LIMIT_A, SERIES_OHM, Post
 from hil.bench.dose.talk import Desk
-from hil.bench.dose.trials import COMPETENT, IDLE, LOADED, SERIAL, USUAL, Trial
+from hil.bench.dose.trials import COMPETENT, FRONTEND, IDLE, LOADED, SERIAL, USUAL, VIRTUAL, Trial
 from hil.bench.options import BenchOptions
 from hil.errors import BenchFaultError, BenchOptionError
 
@@ -172,6 +172,7 @@ def test_ratios_from_raw_values() -> None:
         "charge_p50_ratio_to_competent": (1.1, "<="),
         "charge_p99_ratio_to_competent": (1.0, "<="),
         "reaction_p99_ratio_to_competent": (1 / 3, "<="),
+        "charge_frontend_ratio_to_serial": (0.002, "<="),
         "reset_ok": (10, ">="),
     }
     low, high = intervals["reaction_p99_ratio_to_competent"]
@@ -210,7 +211,8 @@ def test_the_bound_of_a_count() -> None:
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:
     points = [(0.0, 1e-5, -0.1), (0.04, 2e-5, -0.1), (0.041, 0.0, 0.0)]
-    made = plots.draw(tmp_path / "new", hand_made(), {USUAL: points, SERIAL: points})
+    virtual = [row(site, arm, 1e-9, VIRTUAL) for site in range(10) for arm, _ in figures.VIRTUAL_ARMS]
+    made = plots.draw(tmp_path / "new", [*hand_made(), *virtual], dict.fromkeys((USUAL, SERIAL, FRONTEND), points))
     assert [path.name for path in made] == ["dose-charge.png", "dose-trace.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
 
@@ -300,12 +302,13 @@ def test_a_tiny_run_of_the_whole(tmp_path: Path) -> None:
     assert 0 < value["charge_ratio_to_usual"] < 0.5
     assert value["reset_ok"] == 2
     arms = {(entry["arm"], entry["condition"]) for entry in report["raw"]}
-    assert arms == {*figures.ARMS, *figures.LOADED_ARMS}
+    assert arms == {*figures.ARMS, *figures.LOADED_ARMS, *figures.VIRTUAL_ARMS}
+    assert value["charge_frontend_ratio_to_usual"] < value["charge_frontend_ratio_to_competent"] < 0.01
     # What PyMeasure's own commands made of the instrument that was set up like all others.
     assert "NPLC 1, autozero on" in changed(report["raw"])
     assert "limit 0.000105 A" in report["method"]
     for entry in report["raw"]:
         if entry["arm"] in (SERIAL, trials.GPIO):
             assert entry["said"]["status"] == "completed"
-            assert entry["at_onset"]["nplc"] == 0.01
+            assert entry["condition"] == VIRTUAL or entry["at_onset"]["nplc"] == 0.01
     assert len(report["plots"]) == 2

@@ -56,7 +56,7 @@ def test_the_plan_of_the_docs_is_read_as_it_stands() -> None:
 def test_every_kind_needs_no_more_than_a_trigger(kind: str) -> None:
     fault = one(f'kind = "{kind}"\nat_s = 1')
     assert fault.name == f"{kind}-1"
-    assert fault.port == ("stage" if KINDS[kind].group == "stage" else "smu")
+    assert fault.port == (KINDS[kind].group if KINDS[kind].group in {"stage", "frontend"} else "smu")
     assert fault.to == ("host" if KINDS[kind].group == "wire" else "")
     assert dict(fault.params) == {param.name: param.default for param in KINDS[kind].params}
     assert fault.times == KINDS[kind].times
@@ -99,7 +99,10 @@ WRONG = [
     ('[[fault]]\nkind = "mute"\nat_s = 1\nafter_s = -1', "fault 1: after_s = -1: want a number of seconds"),
     ('[[fault]]\nkind = "mute"\nat_s = 1\ntimes = -1', "fault 1: times = -1: want an integer from 0"),
     ('[[fault]]\nkind = "reset"\nat_s = 1\ntimes = 2', "fault 1: times = 2: want 1: reset happens once"),
-    ('[[fault]]\nkind = "mute"\nat_s = 1\nport = "usb"', "fault 1: port = 'usb': want smu or stage for mute"),
+    (
+        '[[fault]]\nkind = "mute"\nat_s = 1\nport = "usb"',
+        "fault 1: port = 'usb': want smu or stage or frontend for mute",
+    ),
     ('[[fault]]\nkind = "reset"\nat_s = 1\nport = "stage"', "fault 1: port = 'stage': want smu for reset"),
     ('[[fault]]\nkind = "reset"\nat_s = 1\nto = "host"', "fault 1: to = 'host': want no such key: reset does not act"),
     ('[[fault]]\nkind = "fifo"\nat_s = 1\nto = "device"', "fault 1: to = 'device': want host for fifo"),

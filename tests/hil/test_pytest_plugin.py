@@ -233,7 +233,7 @@ def test_the_suite_on_a_rig_that_a_file_describes(pytester: pytest.Pytester, sta
         *PLUGIN, "-W", "ignore::pytest.PytestUnknownMarkWarning", "-o", "markers=realtime: long", "--rig", str(standin),
         "-m", "hardware", "--rig-rearm", "--print-cmd",
     )  # fmt: skip
-    done.assert_outcomes(passed=6, deselected=11)
+    done.assert_outcomes(passed=6, deselected=23)
     done.stdout.fnmatch_lines(
         [f"hardware: *controller {standin}", "PASSED*knows_who_it_is?hardware?", "PASSED*next_run_is_clean?hardware?"]
     )
@@ -259,12 +259,12 @@ def test_what_the_controller_refuses_is_refused_with_its_reason(pytester: pytest
     )
     options = (*PLUGIN, "-m", "hardware", "--rig")
     done = pytester.runpytest_subprocess(*options, str(standin))
-    done.assert_outcomes(failed=1, errors=1, deselected=4)
+    done.assert_outcomes(failed=1, errors=1, deselected=8)
     done.stdout.fnmatch_lines(["*the rig is TRIPPED (OPERATOR): look at it, then start pytest with --rig-rearm*"] * 2)
     gone = pytester.path / "gone.toml"
     gone.write_text(template(path="/dev/null", serial_number="1304207", series_ohm=1e4), encoding="utf-8")
     done = pytester.runpytest_subprocess(*options, str(gone), "-k", "next")
-    done.assert_outcomes(errors=1, deselected=5)
+    done.assert_outcomes(errors=1, deselected=9)
     done.stdout.fnmatch_lines(["*the controller ended (exit 2)*", "*/dev/null*"])
 
 

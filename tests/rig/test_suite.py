@@ -1,4 +1,4 @@
-"""One suite for every bench: emulated, emulated with a stage, and, with ``--rig FILE -m hardware``, a real rig.
+"""One suite for every bench: emulated, with a stage or a front end or without, and, with ``--rig FILE``, a real rig.
 
 Nothing here goes above a tenth of a volt. What a bench cannot know (what hangs at the terminals, what really happened
 to the sample) is asked only where it can.
@@ -111,3 +111,14 @@ def test_the_tip_lands_where_it_is_and_is_lifted_again(rig: RigHandle) -> None:
     assert not after["moving"]
     if rig.truth is not None:
         assert [e["event"] for e in rig.truth if e["event"] in {"landing", "lift"}][-2:] == ["landing", "lift"]
+
+
+@pytest.mark.rig(needs="frontend")
+def test_the_front_end_is_closed_before_there_is_a_bias_and_opened_after_it_has_gone(rig: RigHandle) -> None:
+    run = rig.run("iv", **SWEEP)
+    assert run.status == "completed", run.reason
+    frontend = rig.status()["frontend"]
+    assert (frontend["state"], frontend["closed"], frontend["trip"]) == ("SAFE", False, None)
+    if rig.truth is not None:
+        told = [entry["event"] for entry in rig.truth]
+        assert [one for one in told if one != "summary"] == ["switch_closed", "live", "safe", "switch_open"]

@@ -20,10 +20,10 @@ from typing import Any, Final
 import psycopg
 from psycopg import errors
 
-from edge.frames import TOPIC_OF_KIND, hex16
+from edge.frames import MEASURED, TOPIC_OF_KIND, hex16
 from edge.store.backend import Key, Received, StoreError, Unreadable
 from edge.store.contiguity import Coverage
-from edge.store.postgres import binary, documents, samples
+from edge.store.postgres import binary, documents, front, samples
 from edge.store.postgres.marks import RANGES, row_mark, to_text
 from edge.store.postgres.partitions import Partitions, week_of
 from edge.store.postgres.raw import claimed, raw_frames
@@ -212,6 +212,11 @@ class PostgresBackend:
             self._partitions.ensure(conn, "frame_seconds", {week_of(second_ns) for second_ns, _ in seconds})
             tables["frames"] = samples.frame_rows(sampled, now_ns)
             tables["frame_seconds"] = [row for _, row in seconds]
+        measured = [(received, grid) for received in fresh if (grid := received.frame.grid) is not None]
+        if measured:
+            weeks = {week_of(samples.filed_ns(received.frame, now_ns)) for received, _ in measured}
+            self._partitions.ensure(conn, "front_frames", weeks)
+            tables["front_frames"] = [front.front_row(received, grid, now_ns) for received, grid in measured]
         for received in fresh:
             if received.stream == "runs":
                 tables.setdefault("run_documents", []).append(documents.run_document_row(received, now_ns))
@@ -219,7 +224,7 @@ class PostgresBackend:
                     tables.setdefault("points", []).append(point)
                 if (run := documents.run_of(received, now_ns)) is not None:
                     runs.append(run)
-            elif received.frame.kind != "samples":
+            elif received.frame.kind not in MEASURED:
                 tables.setdefault("events", []).append(documents.event_row(received, now_ns))
         for table, rows in tables.items():
             with conn.cursor() as cursor, cursor.copy(_COPY[table]) as copy:
@@ -310,6 +315,7 @@ _COPY: Final = {
     for table, columns in (
         ("frames", samples.FRAME_COLUMNS),
         ("frame_seconds", samples.SECOND_COLUMNS),
+        ("front_frames", front.COLUMNS),
         ("events", documents.EVENT_COLUMNS),
         ("run_documents", documents.RUN_DOCUMENT_COLUMNS),
         ("points", documents.POINT_COLUMNS),

@@ -64,6 +64,15 @@ def int8(value: int) -> bytes:
     return _I8.pack(value)
 
 
+def numeric(value: int) -> bytes:
+    """Return a numeric of a whole number, 0..2**64-1."""
+    digits: list[int] = []
+    while value:
+        value, digit = divmod(value, 10_000)
+        digits.insert(0, digit)
+    return struct.pack(f">hhhh{len(digits)}h", len(digits), max(len(digits) - 1, 0), 0, 0, *digits)
+
+
 def float8(value: float) -> bytes:
     """Return a double precision."""
     return _F8.pack(value)

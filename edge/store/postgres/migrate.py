@@ -97,6 +97,8 @@ def _apply(conn: Conn, migration: Migration) -> None:
     conn.execute(text.encode())
     if timescale:
         for table, column in TABLES.items():
+            if f"CREATE TABLE {table} (" not in migration.text:
+                continue
             conn.execute(
                 "SELECT create_hypertable(%s::regclass, %s::name, chunk_time_interval => interval '7 days', "
                 "create_default_indexes => false)",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-TABLES: Final = {"frames": "t0", "frame_seconds": "t"}
+TABLES: Final = {"frames": "t0", "frame_seconds": "t", "front_frames": "t0"}
 """Table -> its time column."""
 WEEK_NS: Final = 7 * 86_400 * 1_000_000_000
 _MONDAY_NS: Final = 4 * 86_400 * 1_000_000_000

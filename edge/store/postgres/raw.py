@@ -10,6 +10,7 @@ from psycopg import sql
 
 from edge.store.backend import Key
 from edge.store.contiguity import Coverage
+from edge.store.postgres import front
 from edge.store.postgres.marks import from_text
 from edge.store.postgres.samples import KINDS, mend
 
@@ -46,6 +47,11 @@ def raw_frames(conn: psycopg.Connection[Any]) -> Iterator[tuple[Key, int, bytes]
             conn, sql.SQL("SELECT rig, epoch, stream, seq, rest, cuts, {} FROM frames").format(sent)
         ):
             yield Key(rig, int(epoch, 16), stream), seq, mend(rest, cuts, arrays)
+        codes = sql.SQL(", ").join(sql.SQL("array_send({})").format(sql.Identifier(name)) for name in front.KINDS)
+        for rig, epoch, stream, seq, rest, cuts, *arrays in _rows(
+            conn, sql.SQL("SELECT rig, epoch, stream, seq, rest, cuts, {} FROM front_frames").format(codes)
+        ):
+            yield Key(rig, int(epoch, 16), stream), seq, front.mend(rest, cuts, arrays)
 
 
 def _take_your_time(conn: psycopg.Connection[Any]) -> None:

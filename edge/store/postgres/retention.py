@@ -17,7 +17,8 @@ from edge.store.backend import StoreError
 from edge.store.postgres.partitions import is_hypertable
 from edge.store.postgres.session import connect
 
-_WHAT: Final = {"frames": "frames", "frame_seconds": "seconds"}
+_WHAT: Final = {"frames": "frames", "frame_seconds": "seconds", "front_frames": "frames"}
+_HOLD_FRAMES: Final = frozenset({"frames", "front_frames"})
 _LOCK: Final = 0x7469_7067_0002
 """Advisory lock of whoever removes things."""
 _WAIT_MS: Final = 2000
@@ -96,7 +97,7 @@ def _note(conn: Conn, table: str, part: sql.Identifier) -> None:
     conn.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
     # Before it is noted what is in it: nobody adds to it any more.
     conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(part))
-    if table == "frames":
+    if table in _HOLD_FRAMES:
         conn.execute(sql.SQL(_NOTE).format(part=part))
 
 

@@ -52,8 +52,8 @@ def filed_ns(frame: Frame, now_ns: int) -> int:
     return utc_ns if plausible(utc_ns, now_ns) else now_ns
 
 
-def cut(payload: bytes, frame: Frame) -> tuple[bytes, list[int] | None]:
-    """Return what is left of ``payload`` without the columns of ``KINDS``, and the offset of each, in that order.
+def cut(payload: bytes, frame: Frame, kinds: Mapping[str, binary.Type] = KINDS) -> tuple[bytes, list[int] | None]:
+    """Return what is left of ``payload`` without its columns of ``kinds``, and the offset of each, in that order.
 
     Without offsets where a column's bytes are not found one behind the other: then nothing was cut.
     """
@@ -61,7 +61,7 @@ def cut(payload: bytes, frame: Frame) -> tuple[bytes, list[int] | None]:
     kept = []
     end = 0
     for name, values in frame.cols.items():
-        if name in KINDS:
+        if name in kinds:
             data = values.tobytes()
             at = payload.find(data, end)
             if at < 0:
@@ -70,7 +70,7 @@ def cut(payload: bytes, frame: Frame) -> tuple[bytes, list[int] | None]:
             kept.append(payload[end:at])
             end = at + len(data)
     kept.append(payload[end:])
-    return b"".join(kept), [offsets[name] for name in KINDS]
+    return b"".join(kept), [offsets[name] for name in kinds if name in offsets]
 
 
 def mend(rest: bytes, cuts: Sequence[int] | None, sent: Sequence[bytes]) -> bytes:
@@ -81,6 +81,11 @@ def mend(rest: bytes, cuts: Sequence[int] | None, sent: Sequence[bytes]) -> byte
         (at, binary.values_of(data, kind).astype(SAMPLE_COLUMNS[name][0]).tobytes())
         for at, data, (name, kind) in zip(cuts, sent, KINDS.items(), strict=True)
     ]
+    return mended(rest, columns)
+
+
+def mended(rest: bytes, columns: Sequence[tuple[int, bytes]]) -> bytes:
+    """Return the frame from what is left of it, and each column's offset and bytes."""
     parts: list[bytes] = []
     begin = taken = 0
     for at, data in sorted(columns):

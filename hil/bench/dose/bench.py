@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from hil.bench.dose import figures, trials
+from hil.bench.dose import figures, trials, virtual
 from hil.bench.dose.arms import Arm, ControllerArm, ScriptArm, Server, run_together, scripts
 from hil.bench.dose.load import Load
 from hil.bench.dose.method import method
@@ -20,6 +20,7 @@ from hil.bench.options import BenchOptions
 from hil.bench.report import bench_report
 from hil.broker import Broker
 from hil.errors import BenchOptionError
+from hil.frontend import build
 from hil.processes.spec import RigSpec
 
 SITES: Final = 200
@@ -35,8 +36,12 @@ def dose(options: BenchOptions, sites: int | None = None) -> dict[str, Any]:
     for module in ("pymeasure", "pyvisa_py"):
         if importlib.util.find_spec(module) is None:
             raise BenchOptionError(f"bench dose: {module} is not installed; pip install 'tipguard[strangers]'")
+    # Wanted last: better to know at once that there is no compiler.
+    build.lockstep()
     n = sites or (QUICK_SITES if options.quick else SITES)
     raw, no_fifo = _measure(options, n)
+    # After the others, whom it would only disturb.
+    raw += virtual.sweeps(n, TRACED, options.progress)
     traces = {row["arm"]: row.pop("trace") for row in raw if "trace" in row}
     aimed, intervals = figures.targets(raw)
     report = bench_report("dose", [*aimed, *figures.others(raw)], method=method(raw, n, no_fifo))

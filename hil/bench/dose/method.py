@@ -6,7 +6,8 @@ from typing import Final
 
 from hil.bench.dose.figures import Raw
 from hil.bench.dose.served import PRIORITY, SERIES_OHM
-from hil.bench.dose.trials import LOADED_TIMES, USUAL
+from hil.bench.dose.trials import LOADED_TIMES, THRESHOLD_A, USUAL
+from hil.bench.dose.virtual import HARD_A, LEVEL_N, NOISE_CODES
 
 
 def method(raw: Raw, n: int, no_fifo: str | None) -> str:
@@ -17,7 +18,16 @@ def method(raw: Raw, n: int, no_fifo: str | None) -> str:
         else f"ran at SCHED_FIFO {PRIORITY}, so that an instrument never waits for the host"
     )
     parts = [*_TEXT.split(), f"The instruments' process {instruments}."]
-    return " ".join(parts).format(n=n, times=LOADED_TIMES, series=SERIES_OHM, changed=changed(raw))
+    return " ".join(parts).format(
+        n=n,
+        times=LOADED_TIMES,
+        series=SERIES_OHM,
+        changed=changed(raw),
+        hard=HARD_A * 1e6,
+        level=THRESHOLD_A * 1e6,
+        level_n=LEVEL_N,
+        noise=NOISE_CODES,
+    )
 
 
 def changed(raw: Raw) -> str:
@@ -52,6 +62,14 @@ What differs between competent and serial: the controller asks for limit, range 
 then differ by a whole period, either way.
 gpio: a set in a search is a planned cut, serial by design, which leaves the line alone; this arm shows that the
 heartbeat costs nothing, not what it is for.
+frontend and frontend_10k: the same sites, seeds, levels and plan in virtual time, the controller as shipped with the
+real firmware core (100 and 10 kS/s) in series with the tip, each sample at its own time. Virtual, because the native
+port wakes every millisecond and shares two cores with all instruments: in real time it would measure this host's
+scheduler. It trips at {hard:g} uA, or at the scripts' {level:g} uA in {level_n} samples running; noise of {noise}
+codes; the path opens one sample and 0.3 us after the decision, as on the slowest board that the envelope allows.
+Where the tunnel current of a closing gap was enough for a trip, no filament formed: opened_before_bridging; such a
+site is in no ratio.
+serial is in virtual time too, for the ratio, and charge_p50_over_p50_to_idle says how far the two times agree.
 Charge, energy, peak and time at the limit (above 99 uA) are the twin's truth record, from the onset to the end of the
 trial.
 reset_ok: one sweep as the memristor plan's (0 to +1 V, 2 V/s, limit 1 mA) on the same site in the twin's own time

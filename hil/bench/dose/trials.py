@@ -25,8 +25,12 @@ USUAL: Final = "usual"
 COMPETENT: Final = "competent"
 SERIAL: Final = "serial"
 GPIO: Final = "gpio"
+FRONTEND: Final = "frontend"
+FRONTEND_10K: Final = "frontend_10k"
 IDLE: Final = "idle"
 LOADED: Final = "loaded"
+VIRTUAL: Final = "virtual"
+"""Virtual time: :mod:`hil.bench.dose.virtual`."""
 
 CUTS: Final = {
     CLAMP: OUTPUT_OFF.decode(),

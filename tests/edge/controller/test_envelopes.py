@@ -186,9 +186,11 @@ def test_what_would_widen_it() -> None:
     # A resistor changes what a short draws, not how soon it is cut.
     assert [one.layer for one in wider["10 kohm at the tip"]] == ["resistor"] * 3
     assert wider["10 kohm at the tip"][1].tau_min_s == base[1].tau_min_s
-    # One sample to see it, one to cut: 0.2 ms, and a current that doubles.
-    assert wider["front end, 10 kS/s"][2].tau_min_s == pytest.approx(0.2e-3 / math.log(1e-3 / 501.06e-6))
-    assert wider["front end, 100 kS/s"][2].charge_c == pytest.approx(1e-3 * 20e-6)
+    # One sample to see it, one to decide, 0.3 us of switch, and a current that doubles.
+    assert wider["front end, 10 kS/s"][2].tau_min_s == pytest.approx(0.2003e-3 / math.log(1e-3 / 500.2e-6))
+    assert wider["front end, 100 kS/s"][2].charge_c == pytest.approx(1e-3 * 20.3e-6)
+    # At 10 V it is done before the clamp has begun: the resistor's 10 mA flow.
+    assert wider["front end, 100 kS/s"][1].charge_c == pytest.approx(10e-3 * 20.3e-6)
     # With enough of a resistor there is nothing to gain from more.
     assert "10 kohm at the tip" not in {one.what for one in of(config_for(series_ohm=10_000.0)).wider}
 
@@ -229,7 +231,7 @@ def test_a_plan_that_says_no_dwell_is_taken_at_its_worst() -> None:
 def test_the_document_carries_units_in_every_name() -> None:
     found = to_document(of(config_for()))
     units = ("_s", "_a", "_v", "_c", "_j", "_ohm", "_v_s")
-    plain = {"plan", "phase", "seen_by", "readings", "layer", "tests"}
+    plain = {"plan", "phase", "seen_by", "reason", "readings", "layer", "tests", "front_end"}
     for one in found["envelope"]:
         assert [key for key in one if key not in plain and not key.endswith(units)] == []
     assert [len(wider["plans"]) for wider in found["widen"]] == [3] * 9

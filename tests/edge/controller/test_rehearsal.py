@@ -116,7 +116,7 @@ def test_it_leaves_actuators_alone(tmp_path: Path, said: list[bytes]) -> None:
             stage = rehearse._stage
             assert stage is not None
             assert type(stage._engine.enable) is Unwired
-            assert stage._engine._cutter._actuator is None
+            assert stage._engine._cutter._actuators == ()
             assert said
 
     run_virtual(main)

@@ -262,6 +262,7 @@ def inputs(draw: st.DrawFn) -> EnvelopeInputs:
         v_max_v=draw(st.floats(0.01, 20.0)),
         series_ohm=draw(st.sampled_from([0.0, 1e2, 1e4, 1e6])),
         bias_step_v=draw(st.floats(0.0, 1.0)),
+        clamp_after_s=draw(st.sampled_from([0.0, 30e-6, 1e-3])),
     )
 
 
@@ -336,7 +337,7 @@ def test_inputs_that_are_none_are_refused(name: str, value: float) -> None:
         ("i_det_a", 0.0),
         ("i_det_a", math.nan),
         ("readings", 0),
-        ("readings", 9),
+        ("readings", 256),
         ("least_growth", -0.1),
         ("least_growth", math.nan),
     ],

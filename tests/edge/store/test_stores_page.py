@@ -58,12 +58,12 @@ def test_the_python_one_has_the_journal_too(folder: Path, capsys: pytest.Capture
 
 
 def test_a_view_of_each_table_with_or_without_parquet(tmp_path: Path, folder: Path) -> None:
-    counts = {"samples": 8 * ROWS, "documents": 4, "frames": 12}
+    counts = {"samples": 8 * ROWS, "documents": 4, "frames": 12, "frontend": 0}
     db = open_tables(folder)
     assert {name: len(db.sql(f"FROM {name}").fetchall()) for name in TABLES} == counts
     store = DirectoryStore(tmp_path / "empty", "lab", compact_every_s=None)
     empty = open_tables(tmp_path / "empty")
-    assert [empty.sql(f"FROM {name}").fetchall() for name in TABLES] == [[]] * 3
+    assert [empty.sql(f"FROM {name}").fetchall() for name in TABLES] == [[]] * 4
     assert empty.sql("FROM samples").columns == db.sql("FROM samples").columns
     store.close()
 

@@ -19,6 +19,7 @@ _number = count()
 _CONTENT = """
 CREATE OR REPLACE TEMPORARY VIEW content AS
 SELECT rig, epoch, stream, seq FROM frames UNION ALL SELECT rig, epoch, stream, seq FROM events
+UNION ALL SELECT rig, epoch, stream, seq FROM front_frames
 UNION ALL SELECT rig, epoch, 'runs', seq FROM run_documents
 """
 _CHECKS = {
