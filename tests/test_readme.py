@@ -163,9 +163,9 @@ def test_the_first_sweep_as_written(desk: Desk) -> None:
     run = next(text for line, text in printed.items() if line.startswith("tipguard run iv"))
     assert "completed, 1 cycle, 1 trigger\n" in run
     found = re.search(
-        r"cycle 1: (\w+) at -[\d.]+ ± [\d.]+ mV, first reading -[\d.]+ µA\n"
+        r"cycle 1: (\w+) at -[\d.]+ ± [\d.]+ mV, first reading -[\d.]+ [µn]A\n"
         r" +cut verified [\d.]+ ms after the reading\n"
-        r" +what formed reads [\d.]+ kΩ, of which 1.00 kΩ in series\n",
+        r" +what formed reads [\d.]+ [kM]?Ω, of which 1.00 kΩ in series\n",
         run,
     )
     assert found, run

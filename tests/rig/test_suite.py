@@ -12,7 +12,7 @@ import pytest
 
 from edge.samples import UNTRUSTED, Flag, Sample
 from hil.errors import BenchFaultError
-from hil.processes import StageSpec
+from hil.processes import StageSpec, wait_for
 from hil.suite import RigHandle
 
 STAGE = StageSpec(start_um=(50.0, 50.0, 49.97), settings={"lift_m": 50e-9, "settle_s": 0.05})
@@ -117,8 +117,13 @@ def test_the_tip_lands_where_it_is_and_is_lifted_again(rig: RigHandle) -> None:
 def test_the_front_end_is_closed_before_there_is_a_bias_and_opened_after_it_has_gone(rig: RigHandle) -> None:
     run = rig.run("iv", **SWEEP)
     assert run.status == "completed", run.reason
-    frontend = rig.status()["frontend"]
-    assert (frontend["state"], frontend["closed"], frontend["trip"]) == ("SAFE", False, None)
+
+    def opened() -> bool:
+        # Behind the verified cut, which ends the run, by a turn of the control task.
+        frontend = rig.status()["frontend"]
+        return (frontend["state"], frontend["closed"], frontend["trip"]) == ("SAFE", False, None)
+
+    wait_for("the front end to open", opened, 1.0)
     if rig.truth is not None:
         told = [entry["event"] for entry in rig.truth]
         assert [one for one in told if one != "summary"] == ["switch_closed", "live", "safe", "switch_open"]
