@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,13 +85,18 @@ def surge(directory: Path, sample_hz: int, seed: int, *, stuck: bool = False) ->
 
 @pytest.mark.parametrize("sample_hz", [10_000, 100_000])
 def test_a_surge_as_fast_as_promised_is_held_and_cut_as_planned(sample_hz: int, tmp_path: Path) -> None:
+    found = Counter[str]()
     for seed in range(SEEDS):
         (tmp_path / str(seed)).mkdir()
         judged = surge(tmp_path / str(seed), sample_hz, seed)
         assert judged.held, judged
-        assert (judged.cut["verdict"], judged.cut["planned"], judged.cut["verified"]) == ("FRONTEND", True, True)
-        assert judged.cut["frontend"]["reason"] == "HARD"
-        assert judged.status == "completed"
+        assert (judged.cut["planned"], judged.cut["verified"], judged.status) == (True, True, "completed")
+        found[judged.cut["verdict"]] += 1
+        if judged.cut["verdict"] == "FRONTEND":
+            assert judged.cut["frontend"]["reason"] == "HARD"
+    # At 10 kS/s it grows for 3.5 ms, and one in six has a reading of the SMU's in that time, which then is the first.
+    assert set(found) <= {"FRONTEND", "CONDUCTANCE", "SURGE_JUMP"}
+    assert found["FRONTEND"] >= 0.7 * SEEDS
 
 
 def test_a_run_is_promised_what_the_device_of_this_rig_declares(tmp_path: Path) -> None:
