@@ -224,7 +224,9 @@ class Chain:
         """Raise ChildDiedError for a part that ended by itself."""
         for name in self._commands:
             child = self._children.get(name)
-            if child is not None and child.code != 0:
+            # Asked once: one that is still at work may have ended in good order by the second look.
+            code = None if child is None else child.code
+            if child is not None and code is not None and code != 0:
                 child.check()
 
     def wait(self, what: str, look: Callable[[], Any], timeout_s: float) -> Any:  # noqa: ANN401 - what look returns
