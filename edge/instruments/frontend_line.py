@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge.clock import Clock, TimerHandle
+from edge.clock import Clock
 from edge.errors import LinkLostError
 from edge.instruments.transport import Transport
+from edge.instruments.unsent import Unsent
 
 MAX_UNSENT: Final = 4096
 RETRY_NS: Final = 1_000_000
@@ -35,8 +36,7 @@ class FrontendLine:
         """Messages that the line did not take for so long that they were given up."""
         self._clock = clock
         self._on_data = on_data
-        self._unsent = b""
-        self._retry: TimerHandle | None = None
+        self._unsent = Unsent(transport, clock, RETRY_NS, self._lose)
         transport.on_readable(self.readable)
 
     @property
@@ -66,45 +66,22 @@ class FrontendLine:
         if len(self._unsent) + len(data) > MAX_UNSENT:
             self.dropped += 1
             return
-        self._unsent += data
-        self._push()
+        self._unsent.add(data)
 
     def urgent(self, data: bytes) -> None:
         """Send a message that begins with a delimiter, now, in the place of what the line has not taken yet."""
         if self.lost is not None:
             return
-        self._unsent = data
-        self._push()
-
-    def _push(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        try:
-            taken = self.transport.write(self._unsent)
-        except LinkLostError as error:
-            self._lose(error)
-            return
-        self._unsent = self._unsent[taken:]
-        if self._unsent:
-            self._retry = self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._again)
-
-    def _again(self) -> None:
-        self._retry = None
-        if self._unsent and self.lost is None:
-            self._push()
+        self._unsent.replace(data)
 
     def _lose(self, error: LinkLostError) -> None:
         self.lost = error
-        self._unsent = b""
+        self._unsent.clear()
         self.transport.on_readable(None)
         self.on_lost(error)
 
     def close(self) -> None:
         """Let go of the transport's callback and of what was not sent."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        self._unsent = b""
+        self._unsent.clear()
         if self.lost is None:
             self.transport.on_readable(None)

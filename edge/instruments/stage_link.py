@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from edge.clock import Clock, TimerHandle
+from edge.clock import Clock
 from edge.errors import InstrumentError, LinkLostError, ReplyTimeoutError
 from edge.instruments.transport import Transport
+from edge.instruments.unsent import Unsent
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -50,8 +51,7 @@ class StageLink(Generic[R]):
         """Replies nobody had asked for."""
         self._splitter = splitter
         self._waiting: asyncio.Future[R] | None = None
-        self._unsent = b""
-        self._retry: TimerHandle | None = None
+        self._unsent = Unsent(transport, clock, RETRY_NS, self._lose)
         self._doubtful = False
         self._doubted_ns = 0
         self._heard_ns = 0
@@ -80,6 +80,7 @@ class StageLink(Generic[R]):
     def _lose(self, error: LinkLostError) -> None:
         if self.lost is None:
             self.lost = error
+            self._unsent.clear()
             self.transport.on_readable(None)
             if self._waiting is not None and not self._waiting.done():
                 self._waiting.set_exception(error)
@@ -93,26 +94,9 @@ class StageLink(Generic[R]):
         """
         if self.lost is not None:
             return
-        self._push()
+        self._unsent.offer()
         if len(self._unsent) < MAX_UNSENT:
-            self._unsent += data
-            self._push()
-
-    def _push(self) -> None:
-        """Offer the line what it has not taken; try again by itself as long as something is left."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        if not self._unsent or self.lost is not None:
-            return
-        try:
-            taken = self.transport.write(self._unsent)
-        except LinkLostError as error:
-            self._lose(error)
-            return
-        self._unsent = self._unsent[taken:]
-        if self._unsent:
-            self._retry = self.clock.call_at(self.clock.now_ns() + RETRY_NS, self._push)
+            self._unsent.add(data)
 
     async def query(self, message: bytes, timeout_s: float) -> R:
         """Ask and return the whole reply; call it with ``lock`` held.
