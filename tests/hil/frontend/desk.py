@@ -13,6 +13,7 @@ from firmware_proto.frontend import messages as m
 from firmware_proto.frontend.framing import Decoder, Frame, Refused, encode
 from firmware_proto.frontend.message import Message
 from hil.frontend.lockstep import FULL_SCALE_CODE, LockstepFrontend
+from tests.firmware_config import only_hard
 
 T = TypeVar("T", bound=Message)
 
@@ -21,21 +22,7 @@ needs_cc = pytest.mark.skipif(
 )
 """The firmware is compiled on the spot."""
 
-CONFIG = m.Config(
-    config_seq=1,
-    hard_code=20_000,
-    level_code=0,
-    level_n=1,
-    jump_code=0,
-    jump_ratio_q8=0,
-    baseline_shift=4,
-    rate_code=0,
-    rate_n=1,
-    pre_n=50,
-    post_n=20,
-    stream=m.Stream.OFF,
-    decimation=1,
-)
+CONFIG = only_hard(20_000, pre_n=50, post_n=20)
 LEASE_NS = 100_000_000
 NONCE = 0x1234_5678
 

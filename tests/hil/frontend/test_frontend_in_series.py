@@ -7,33 +7,20 @@ import shutil
 
 import pytest
 
-from firmware_proto.frontend.messages import Config, Reason, Stream
+from firmware_proto.frontend.messages import Reason
 from hil.errors import BenchFaultError
 from hil.frontend.in_series import RENEW_NS, Board, Hand, InSeries
 from hil.frontend.lockstep import LockstepFrontend
 from hil.twin.ohmic import OhmicLoad
 from hil.twin.surge import SurgeLoad
 from hil.twin.terminals import SourcedLoad
+from tests.firmware_config import only_hard
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="no C compiler")
 
 START_NS = 5_000_000_000
 MS = 1_000_000
-LIMITS = Config(
-    config_seq=1,
-    hard_code=12_500,
-    level_code=0,
-    level_n=1,
-    jump_code=0,
-    jump_ratio_q8=0,
-    baseline_shift=4,
-    rate_code=0,
-    rate_n=1,
-    pre_n=16,
-    post_n=4,
-    stream=Stream.OFF,
-    decimation=1,
-)
+LIMITS = only_hard(12_500, pre_n=16, post_n=4)
 
 
 def armed(

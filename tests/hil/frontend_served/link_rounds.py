@@ -36,6 +36,7 @@ from hil.frontend.lockstep_device import LockstepDevice
 from hil.line.duplex import Duplex
 from hil.protocols import Wire
 from hil.twin.ohmic import OhmicLoad
+from tests.firmware_config import only_hard
 
 MS: Final = 1_000_000
 BAUD: Final = 921_600
@@ -46,21 +47,7 @@ HELLO_NS: Final = 40 * MS
 SILENT_NS: Final = 350 * MS
 ROUND_LIMIT_NS: Final = 3_000 * MS
 KINDS: Final = ("cut", "unnoticed", "reset", "cut and reset", "noise", "replay", "replay and cut")
-CONFIG: Final = messages.Config(
-    config_seq=1,
-    hard_code=32_000,
-    level_code=0,
-    level_n=1,
-    jump_code=0,
-    jump_ratio_q8=0,
-    baseline_shift=4,
-    rate_code=0,
-    rate_n=1,
-    pre_n=10,
-    post_n=5,
-    stream=messages.Stream.FULL,
-    decimation=10,
-)
+CONFIG: Final = only_hard(32_000, pre_n=10, post_n=5, stream=messages.Stream.FULL, decimation=10)
 
 
 def code_of(index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

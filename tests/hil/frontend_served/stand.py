@@ -15,26 +15,13 @@ from hil.frontend.lockstep_device import LockstepDevice
 from hil.line.duplex import Duplex
 from hil.twin.terminals import SourcedLoad
 from hil.twin.truth import Entry
+from tests.firmware_config import only_hard
 
 US: Final = 1_000
 MS: Final = 1_000_000
 BEGIN_NS: Final = 5_000 * MS
 LEASE_NS: Final = 90 * MS
-CONFIG: Final = messages.Config(
-    config_seq=1,
-    hard_code=2_000,
-    level_code=0,
-    level_n=1,
-    jump_code=0,
-    jump_ratio_q8=0,
-    baseline_shift=4,
-    rate_code=0,
-    rate_n=1,
-    pre_n=20,
-    post_n=20,
-    stream=messages.Stream.OFF,
-    decimation=10,
-)
+CONFIG: Final = only_hard(2_000, pre_n=20, post_n=20, decimation=10)
 
 
 class Stand:
