@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import aiomqtt
 import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
+
+from edge.paho_buffer import buffer_reads
 
 FAILURE: Final = 0x80
 """Reason codes from here on are refusals."""
@@ -24,6 +27,9 @@ FAILURE: Final = 0x80
 SILENT: Final = logging.getLogger("tipguard.paho")
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
+
+NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+"""Else the end of what is sent waits for the broker's kernel to acknowledge its beginning, which that puts off."""
 
 
 class BrokerLink:
@@ -38,6 +44,7 @@ class BrokerLink:
         self._pending: dict[int, asyncio.Future[int]] = {}
         self._their_on_publish: Any = self._paho.on_publish
         self._paho.on_publish = self._on_publish
+        buffer_reads(self._paho)
 
     def _acknowledged(self, mid: int, reason: int) -> bool:
         future = self._pending.pop(mid, None)
@@ -64,6 +71,11 @@ class BrokerLink:
             # The acknowledgement is read by the loop, so not before we are back in it.
             self._pending[info.mid] = future
         return "", future
+
+    def _awaited(self, mid: int) -> asyncio.Future[int]:
+        """Return the future reason code of a publish that went out by another way."""
+        future = self._pending[mid] = asyncio.get_running_loop().create_future()
+        return future
 
     async def lost(self) -> str:
         """Return why the connection ended, once it has."""

@@ -235,10 +235,10 @@ def table_frame(rig: str, epoch: int, seq: int, first: int, table: npt.NDArray[A
         name: {"dtype": dtype, "unit": unit, "data": table[name].tobytes()}
         for name, (dtype, unit) in SAMPLE_COLUMNS.items()
     }
-    runs = table["run"]
-    run = int(runs[0])
-    if mixed := bool((runs != run).any()):
-        cols["run"] = {"dtype": "<u8", "unit": "", "data": runs.tobytes()}
+    run = int(table["run"][0])
+    runs = table["run"].tobytes()
+    if mixed := runs != runs[:8] * len(table):
+        cols["run"] = {"dtype": "<u8", "unit": "", "data": runs}
     head = _head("samples", rig, epoch, seq, hex16(run) if run and not mixed else "", int(table["t_ns"][0]), utc)
     return _pack({**head, "n": len(table), "first": first, "cols": cols})
 

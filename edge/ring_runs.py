@@ -12,6 +12,7 @@ import functools
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -37,14 +38,15 @@ MOST: Final = 256
 """Samples in a run at most; a frame of a rig has no more."""
 
 _KIND_LENGTH: Final = int(Kind.SAMPLE) << 24 | PAYLOAD_BYTES
-_CRC_BITS: Final = np.uint64(32)
 _CRC_BYTES: Final = 4
 _TOGETHER: Final = 8
 """Fewer records are quicker checked one by one."""
-_PLACES: Final = (np.arange(MOST)[::-1, np.newaxis] * _CRC_BYTES + np.arange(_CRC_BYTES)) * 256
-"""Where in :func:`_moved` a record's bytes are looked up: the last record in the last row."""
+_PLACES: Final = ((np.arange(MOST)[::-1, np.newaxis] * _CRC_BYTES + np.arange(_CRC_BYTES)) * 256).ravel()
+"""Where in :func:`_moved` the bytes of the CRCs are looked up: those of the last record last."""
 _WORDS: Final = RECORD_BYTES // 8
-_STEPS: Final = np.arange(MOST, dtype=np.uint64) * np.uint64(RECORD_BYTES)
+_STEPS: Final = np.arange(MOST, dtype=np.uint64)[:, np.newaxis] * np.array([RECORD_BYTES, 0, 0], np.uint64)
+"""By how much position, epoch and number of a run's records are above those of its first."""
+_INDEX: Final = struct.Struct("<Q")
 _CHECKED: Final = struct.Struct("<I83sx")
 """crc32, and what it is of."""
 
@@ -61,6 +63,12 @@ class SampleRun(NamedTuple):
     def samples(self) -> int:
         """Samples in it, 1..256."""
         return len(self.data) // RECORD_BYTES
+
+    @property
+    def first(self) -> int:
+        """The first sample's index."""
+        (index,) = _INDEX.unpack_from(self.data, HEADER_BYTES)
+        return int(index)
 
     @property
     def end(self) -> int:
@@ -87,6 +95,12 @@ def as_stored(payload: bytes) -> bytes:
 class RunReader(RingReader):
     """A :class:`edge.ring.RingReader` that can also take samples by runs."""
 
+    def __init__(self, path: Path) -> None:
+        """See :class:`edge.ring.RingReader`."""
+        super().__init__(path)
+        # One frame is mostly as long as the one before it; what is beyond would be looked at in vain.
+        self._likely = MOST
+
     def read_run(self) -> SampleRun | Record | None:
         """Return the next record, or with a sample those of its frame behind it; None when there is none yet."""
         run = self._run(self._lap_start(self._cursor))
@@ -98,19 +112,23 @@ class RunReader(RingReader):
     def _run(self, pos: int) -> SampleRun | None:
         lap_offset = pos % self.capacity_bytes
         at = PAGE + lap_offset
-        room = min((self.capacity_bytes - lap_offset) // RECORD_BYTES, MOST)
-        if room == 0 or self._u32[at // 4 + 1] != _KIND_LENGTH:
+        most = min((self.capacity_bytes - lap_offset) // RECORD_BYTES, MOST)
+        if most == 0 or self._u32[at // 4 + 1] != _KIND_LENGTH or self._u64[at // 8 + 1] != pos:
             return None
+        room = min(most, self._likely)
         # Checked is the copy that is handed out, whatever becomes of the memory.
         data = self._map[at : at + room * RECORD_BYTES]
-        words = np.frombuffer(data, "<u8").reshape(room, _WORDS)
-        alike = words[:, 1] == _STEPS[:room] + np.uint64(pos)
-        alike &= words[:, 0] >> _CRC_BITS == _KIND_LENGTH
-        alike &= (words[:, 2] == words[0, 2]) & (words[:, 3] == words[0, 3])
-        # Where the first stands that is not; all of them, when there is none.
-        count = int(alike.argmin()) if not alike.all() else room
+        heads = np.frombuffer(data, "<u8").reshape(room, _WORDS)
+        kinds = np.frombuffer(data, "<u4").reshape(room, 2 * _WORDS)[:, 1] == _KIND_LENGTH
+        alike = heads[:, 1:4] - heads[0, 1:4] == _STEPS[:room]
+        count = room
+        if not (kinds.all() and alike.all() and int(heads[0, 1]) == pos):
+            # Where the first stands that is not.
+            count = int((kinds & alike.all(axis=1)).argmin()) if int(heads[0, 1]) == pos else 0
+        goes_on = count == room < most and self._u32[(at + len(data)) // 4 + 1] == _KIND_LENGTH
+        self._likely = MOST if goes_on else max(count, _TOGETHER)
         size = self._whole(data, count) * RECORD_BYTES
-        return SampleRun(pos, int(words[0, 2]), int(words[0, 3]), data[:size]) if size else None
+        return SampleRun(pos, int(heads[0, 2]), int(heads[0, 3]), data[:size]) if size else None
 
     def _whole(self, data: bytes, count: int) -> int:
         """Return how many of the first ``count`` records have their CRC, up to the first that has not."""
@@ -128,11 +146,12 @@ def _crc_of_all(data: bytes, count: int, seed: int) -> bool:
     seed s, come to s ^ M^(n-1) (c_0 ^ s) ^ ... ^ M (c_(n-2) ^ s) ^ (c_(n-1) ^ s), where c_i is what stands in record
     i. As M loses nothing, a single record without its CRC always shows; of several, all but one in 2^32.
     """
+    said = np.frombuffer(data, "<u4", count * RECORD_BYTES // 4)[:: RECORD_BYTES // 4] ^ np.uint32(seed)
+    places = _PLACES[-len(said) * _CRC_BYTES :] + said.view(np.uint8)
+    together = int(np.bitwise_xor.reduce(_moved().take(places)))
     stored = np.frombuffer(data, np.uint8, count * RECORD_BYTES).reshape(count, RECORD_BYTES)
-    said = stored[:, :_CRC_BYTES] ^ np.frombuffer(seed.to_bytes(_CRC_BYTES, "little"), np.uint8)
-    together = np.bitwise_xor.reduce(_moved().take(_PLACES[MOST - count :] + said), axis=None)
     bodies = stored[:, _CRC_BYTES:STORED_BYTES].tobytes()
-    return zlib.crc32(bodies, seed) == int(together) ^ seed
+    return zlib.crc32(bodies, seed) == together ^ seed
 
 
 @functools.lru_cache(maxsize=1)

@@ -86,9 +86,18 @@ class Assembler:
         self.prev_epoch: int | None = None
         self.worker: dict[str, Any] | None = None
         """The last STATUS record of this epoch."""
-        self.latest: Latest | None = None
+        self._latest: Latest | SampleRun | None = None
         self.dropped = 0
         """Samples that no frame could take: the worker broke the ring's rules. ``first`` of the next frame shows it."""
+
+    @property
+    def latest(self) -> Latest | None:
+        """The last sample read of this epoch."""
+        if isinstance(self._latest, SampleRun):
+            # Looked up when somebody asks: a few times a second, not for every run.
+            index, uid, *rest = rows(self._latest.data)[-1].item()
+            self._latest = Latest(self._latest.epoch, index, uid, Sample(*rest))
+        return self._latest
 
     @property
     def open_start(self) -> int | None:
@@ -101,7 +110,7 @@ class Assembler:
         if record.epoch != self.epoch:
             # Another start of the worker: nothing more can come for the open frame.
             built += self.close()
-            self.epoch, self.prev_epoch, self.worker, self.latest = record.epoch, None, None, None
+            self.epoch, self.prev_epoch, self.worker, self._latest = record.epoch, None, None, None
         if isinstance(record, SampleRun):
             built += self._samples(record)
         elif record.kind == Kind.SAMPLE:
@@ -136,7 +145,7 @@ class Assembler:
         except RingError as error:
             self._drop(record, str(error))
             return []
-        self.latest = Latest(record.epoch, index, run, sample)
+        self._latest = Latest(record.epoch, index, run, sample)
         key = record.epoch, record.seq
         built = self.close() if self._open and self._open.key != key else []
         if self._closed and self._closed[0] == record.epoch and record.seq <= self._closed[1]:
@@ -162,12 +171,10 @@ class Assembler:
             for record in run.records():
                 built += self._sample(record)
             return built
-        table = rows(run.data)
         if self._open is None:
-            self._open = _Open(run, int(table["index"][0]))
+            self._open = _Open(run, run.first)
         self._open.add(run.data, run.samples)
-        index, uid, *rest = table[-1].item()
-        self.latest = Latest(run.epoch, index, uid, Sample(*rest))
+        self._latest = run
         return built
 
     def _front(self, record: Record) -> list[Built]:

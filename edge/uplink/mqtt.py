@@ -17,10 +17,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge.broker_link import SILENT, BrokerLink
+from edge.broker_link import NO_DELAY, SILENT, BrokerLink
 from edge.errors import ConfigError, RemoteError
 from edge.tls import why_refused
-from edge.uplink.paho_short import shorten
+from edge.uplink.paho_short import ShortWay
 from edge.uplink.settings import UplinkSettings
 
 NO_SUBSCRIBERS: Final = 0x10
@@ -167,10 +167,7 @@ class AiomqttConnection(BrokerLink):
         # Not chained: aiomqtt would keep every message in a queue that nobody reads.
         self._paho.on_message = self._on_message
         self._paho.on_connect = self._on_connect
-        shorten(self._paho, self._on_plain_puback)
-
-    def _on_plain_puback(self, mid: int) -> bool:
-        return self._acknowledged(mid, 0)
+        self._short = ShortWay(self._paho, self._acknowledged) if ShortWay.fits(self._paho) else None
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
         self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", self._settings.window))
@@ -230,6 +227,8 @@ class AiomqttConnection(BrokerLink):
             refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             refused.set_result(PACKET_TOO_LARGE)
             return refused
+        if self._short is not None and publication.qos == 1:
+            return self._publish_shortly(self._short, publication)
         why_not, future = self._send(
             publication.topic,
             publication.payload,
@@ -240,6 +239,17 @@ class AiomqttConnection(BrokerLink):
         if why_not:
             raise BrokerLostError(why_not, host=self._settings.host, port=self._settings.port)
         return future
+
+    def _publish_shortly(self, short: ShortWay, publication: Publication) -> asyncio.Future[int]:
+        number = short.publish(
+            publication.topic.encode(),
+            publication.payload,
+            _with_correlation(publication).pack(),  # type: ignore[no-untyped-call]  # paho's
+            retain=publication.retain,
+        )
+        if number is None:
+            raise BrokerLostError("no connection", host=self._settings.host, port=self._settings.port)
+        return self._awaited(number)
 
 
 @contextlib.asynccontextmanager
@@ -266,6 +276,7 @@ async def connect(settings: UplinkSettings, will: Publication) -> AsyncIterator[
         keepalive=settings.keepalive_s,
         max_inflight_messages=settings.window,
         logger=SILENT,
+        socket_options=NO_DELAY,
         tls_context=tls_context,
         will=aiomqtt.Will(
             will.topic, will.payload, will.qos, will.retain, _properties(PacketTypes.WILLMESSAGE, will.content_type)

@@ -32,6 +32,7 @@ from edge.uplink.metrics import Figures, MetricsPage
 from edge.uplink.mqtt import BrokerLostError, Connect, Connection, Incoming, Publication, connect, reason_text
 from edge.uplink.outbox import Entry, Outbox
 from edge.uplink.progress import Progress
+from edge.uplink.recent_utc import RecentUtc
 from edge.uplink.redrive import Redrive
 from edge.uplink.retention import NOT_STORED, Retention
 from edge.uplink.settings import UplinkSettings
@@ -105,7 +106,7 @@ class _Uplink:
         self._wake = asyncio.Event()
         self._certificate = Certificate(settings.tls, rig=settings.rig, log=self._log)
         self._source = Source(settings.ring_path, log=self._log)
-        self._assembler = Assembler(settings.rig, log=self._log, utc=utc)
+        self._assembler = Assembler(settings.rig, log=self._log, utc=RecentUtc(utc, clock.now_ns))
         self._outbox = Outbox(
             settings,
             jobs=jobs,

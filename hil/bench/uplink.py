@@ -115,6 +115,7 @@ def _rate(rounds: list[Arrived]) -> float:
 
 def _ratios(rounds: Rounds) -> list[Figure]:
     events = sorted(age_s for one in rounds.drain for age_s in one.event_s)
+    behind = sorted(age_s for one in rounds.drain for age_s in one.event_behind_s)
     return [
         Figure("frames_ratio", _ratio(rounds.frames, rounds.script), "", 0.9, ">="),
         Figure("stored_ratio", _ratio(rounds.stored, rounds.script), "", 0.7, ">="),
@@ -122,6 +123,8 @@ def _ratios(rounds: Rounds) -> list[Figure]:
         Figure("event_p99_s", percentile(events, 0.99), "s", 0.1),
         Figure("event_p50_s", percentile(events, 0.5), "s"),
         Figure("events", len(events), ""),
+        Figure("event_behind_frames_p99_s", percentile(behind, 0.99), "s"),
+        Figure("event_behind_frames_p50_s", percentile(behind, 0.5), "s"),
         Figure("frames_per_s", _rate(rounds.frames), "1/s"),
         Figure("stored_frames_per_s", _rate(rounds.stored), "1/s"),
         Figure("drain_frames_per_s", _rate(rounds.drain), "1/s"),
@@ -145,9 +148,11 @@ _METHOD: Final = (
     "FULL) on the same disk and deleted from it (ours at a budget of 16 MiB). stored: as far as the watermark of a "
     "directory store on this host covers them. drain: outboxes of {backlog} frames; beside ours a rig measures at "
     "100 S/s, and {events_hz:g} setting events of 2 KB a second go in front: event_*: from an event's own time to its "
-    "arrival. rss_growth: from a tenth to the whole of {soak} frames; pss: of shared pages a process's share; rss: "
-    "with all of the ring's 16 MiB; controller: keeper and worker together, after a sweep of {sweep_v:g} V. per_day: "
-    "from {day_s:g} s at 100 S/s with a store, as the kernel counts for the uplink's life, and as it counts itself; "
+    "arrival at a subscriber of events; event_behind_frames_*: at the one that takes every frame on the same "
+    "connection, where they stand behind what it has not read yet. rss_growth: from a tenth to the whole of {soak} "
+    "frames; pss: of shared pages a process's share; rss: with all of the ring's 16 MiB; controller: keeper and worker "
+    "together, after a sweep of {sweep_v:g} V. per_day: from {day_s:g} s at 100 S/s with a store, as the kernel counts "
+    "for the uplink's life, and as it counts itself; "
     "fsyncs by its own count. Not in it: the flight record, TLS, a network, a card whose flush takes 10 ms, samples "
     "taken while the uplink works."
 )

@@ -50,7 +50,9 @@ class Arrived(NamedTuple):
     doubled: int
     out_of_order: int
     event_s: tuple[float, ...]
-    """From an event's own time to its arrival."""
+    """From an event's own time to its arrival on a connection of events alone; () where none was asked for."""
+    event_behind_s: tuple[float, ...]
+    """The same on the connection that takes every frame."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,8 +76,8 @@ class Rounds:
         return [*self.script, *self.script_drain]
 
 
-def arrived(said: dict[str, Any], frames: int) -> Arrived:
-    """Judge what a subscriber said."""
+def arrived(said: dict[str, Any], frames: int, events: dict[str, Any] | None = None) -> Arrived:
+    """Judge what a subscriber said, and one of ``events`` alone."""
     took_s = (said["last_ns"] - said["first_ns"]) / 1e9
     counted = said["unique"] - said["at_first"]
     return Arrived(
@@ -83,6 +85,7 @@ def arrived(said: dict[str, Any], frames: int) -> Arrived:
         frames - said["unique"],
         said["doubled"],
         said["out_of_order"],
+        () if events is None else tuple(events["event_s"]),
         tuple(said["event_s"]),
     )
 
@@ -110,11 +113,13 @@ class Ground:
             for folder in (disk, memory):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def subscriber(self, frames: int, epoch: int = EPOCH, *, store: str | None = None) -> Program:
-        """Start the subscriber; it listens on return."""
+    def subscriber(self, frames: int, epoch: int = EPOCH, *, store: str | None = None, events: bool = False) -> Program:
+        """Start the subscriber, of ``events`` alone or of what shows ``frames``; it listens on return."""
         words = ["--port", str(self.broker.port), "--rig", RIG, "--epoch", str(epoch), "--frames", str(frames)]
         if store is not None:
             words += ["--store", store]
+        if events:
+            words.append("--events")
         program = Program("subscriber", [*PYTHON, "-m", "hil.bench.uplink_subscriber", *words])
         program.says()
         return program
@@ -320,9 +325,12 @@ def drain_round(ground: Ground, frames: int, backlog: Rig, events_hz: float) -> 
     words = ("--epoch", str(LIVE_EPOCH), "--rate", "100", "--events-hz", str(events_hz))
     with (
         ground.subscriber(frames) as subscriber,
+        ground.subscriber(frames, events=True) as watcher,
         ground.feeder(rig.ring, rig.ring_bytes, *words, go=False) as feeder,
         rig.uplink(),
     ):
         feeder.go()
         said = subscriber.says(FINISH_S)
-    return arrived(said, frames)
+        watcher.terminate()
+        seen = watcher.says()
+    return arrived(said, frames, seen)

@@ -1,10 +1,11 @@
 """Counts what arrives, for ``tipguard bench uplink``: the same program whoever publishes.
 
-    python -m hil.bench.uplink_subscriber --port 1883 --rig rig-1 --epoch 1 --frames 1000 [--store lab]
+    python -m hil.bench.uplink_subscriber --port 1883 --rig rig-1 --epoch 1 --frames 1000 [--store lab | --events]
 
 Subscribes to a rig's frames at QoS 1 and counts those of one epoch's samples, each identity once; with ``--store``
-it reads of the frames only the first, and that store's watermark until it covers them. Prints a JSON line when it
-listens, and at the end (everything is there, or SIGTERM) another with what it saw; times are CLOCK_MONOTONIC in ns.
+it reads of the frames only the first, and that store's watermark until it covers them; with ``--events`` nothing but
+events. Prints a JSON line when it listens, and at the end (everything is there, or SIGTERM) another with what it saw;
+times are CLOCK_MONOTONIC in ns.
 """
 
 from __future__ import annotations
@@ -131,11 +132,12 @@ def main() -> int:
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--store")
+    parser.add_argument("--events", action="store_true")
     words = parser.parse_args()
     count = Count(words.epoch, words.frames)
     below = f"tipguard/{words.rig}"
     if words.store is None:
-        names = ["samples", "events"]
+        names = ["events"] if words.events else ["samples", "events"]
         listen(words.port, [f"{below}/{name}" for name in names], dict.fromkeys(names, count.frame), count)
     else:
         topics = [f"{below}/watermark/{words.store}", f"{below}/samples"]

@@ -245,3 +245,25 @@ def test_half_a_record_ends_the_run(path: Path) -> None:
     assert len(by_runs(reader)) == 4
     give(writer, 1, first=4)
     assert len(by_runs(reader)) == 1
+
+
+def test_a_frame_as_long_as_the_one_before_is_one_run_and_a_longer_one_two(path: Path) -> None:
+    writer, reader = RingWriter(path, 1 << 20), RunReader(path)
+    lengths = [95, 95, 95, 200, 95, 95, 3, 95]
+    for seq, length in enumerate(lengths):
+        assert give(writer, length, seq=seq) == length
+        writer.write(Kind.FRAME_CLOSE, 1, seq, b"")
+    sizes: dict[int, list[int]] = {}
+    while (taken := reader.read_run()) is not None:
+        if isinstance(taken, SampleRun):
+            sizes.setdefault(taken.seq, []).append(taken.samples)
+    assert [sum(of_frame) for of_frame in sizes.values()] == lengths
+    assert [len(of_frame) for of_frame in sizes.values()] == [1, 1, 1, 2, 1, 1, 1, 2]
+
+
+def test_a_runs_first_index(path: Path) -> None:
+    writer, reader = RingWriter(path, SMALL), RunReader(path)
+    give(writer, 5, first=70_000)
+    taken = reader.read_run()
+    assert isinstance(taken, SampleRun)
+    assert taken.first == 70_000

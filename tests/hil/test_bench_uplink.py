@@ -167,7 +167,8 @@ def test_a_rate_is_from_the_first_to_the_last() -> None:
         "unique": 101, "at_first": 1, "doubled": 2, "out_of_order": 3, "first_ns": 10**9, "last_ns": 3 * 10**9,
         "event_s": [0.5],
     }  # fmt: skip
-    assert arrived(said, 103) == Arrived(50.0, 2, 2, 3, (0.5,))
+    assert arrived(said, 103) == Arrived(50.0, 2, 2, 3, (), (0.5,))
+    assert arrived(said, 103, {"event_s": [0.25]}).event_s == (0.25,)
     assert arrived({**said, "last_ns": 10**9}, 101).rate_hz == 0.0
 
 
@@ -239,7 +240,7 @@ def test_the_script_sends_everything_once_and_its_outbox_is_empty(ground: Ground
     uplink_sides.write_payloads(payloads, 100)
     assert len(read_payloads(payloads)) == 100
     said = script_round(ground, 100, payloads=payloads)
-    assert said[1:] == (0, 0, 0, ())
+    assert said[1:] == (0, 0, 0, (), ())
     assert said.rate_hz > 0
     with contextlib.closing(sqlite3.connect(ground.disk / "script" / "outbox")) as db:
         assert db.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
@@ -252,7 +253,7 @@ def test_the_script_sends_everything_once_and_its_outbox_is_empty(ground: Ground
 def test_the_script_drains_what_it_finds(ground: Ground) -> None:
     outbox = ground.disk / "backlog"
     uplink_sides.write_backlog(outbox, 70)
-    assert script_round(ground, 70, outbox=outbox)[1:] == (0, 0, 0, ())
+    assert script_round(ground, 70, outbox=outbox)[1:] == (0, 0, 0, (), ())
 
 
 @needs_mosquitto
@@ -286,6 +287,9 @@ def test_the_uplink_drains_a_backlog_beside_a_rig_that_measures(ground: Ground) 
     backlog = uplink_sides.build_backlog(ground, 300, lambda: None)
     said = uplink_sides.drain_round(ground, 300, backlog, 100.0)
     assert (said.lost, said.doubled, said.out_of_order) == (0, 0, 0)
+    assert said.event_s
+    # Two subscribers, and what is asked of them is not the same: one takes every frame, too.
+    assert said.event_behind_s != said.event_s
     # The same backlog again, for the next round: what was drained was a copy.
     assert uplink_sides.drain_round(ground, 300, backlog, 100.0).lost == 0
 
@@ -307,7 +311,7 @@ async def test_the_scripts_outbox_commits_before_it_answers_and_in_groups(tmp_pa
 
 
 def test_the_picture_shows_every_round(tmp_path: Path) -> None:
-    side = [Arrived(1000.0 * n, 0, 0, 0, (0.01 * n, 0.02)) for n in (1, 2, 3)]
+    side = [Arrived(1000.0 * n, 0, 0, 0, (0.01 * n, 0.02), (0.5 * n, 1.0)) for n in (1, 2, 3)]
     draw(Rounds(side, side, side, side, side), tmp_path / "plots" / "uplink.png")
     assert (tmp_path / "plots" / "uplink.png").stat().st_size > 10_000
 
