@@ -15,6 +15,7 @@ from edge import frames
 from edge.uplink.held import Held
 from edge.uplink.outbox import Entry, Outbox
 from edge.uplink.outbox_file import KINDS, MAX_SEQ, READ_BYTES, Row
+from edge.uplink.settings import UplinkSettings
 
 PAGE_ROWS: Final = 64
 """Frames read from the backlog at a time."""
@@ -24,15 +25,25 @@ LIVE_BYTES: Final = 4 << 20
 LIVE_FRAMES: Final = 256
 IN_ORDER: Final = 500
 """A shorter backlog is sent in order, before what is new; past it, live samples overtake."""
+AHEAD: Final = 4096
+"""Frames of a backlog that a broker keeps for a store at work, at most, about: it keeps them in memory. A store says
+several times a second how far it is, which is less than half of that behind what it was given."""
+LOOK_NS: Final = 20_000_000
+AT_WORK_NS: Final = 2_000_000_000
+"""A store that has not moved on for so long is away, or held up: nothing waits for it."""
 _CAUSE: Final = "damaged in the outbox"
 
 
 class Lane:
     """Frames that share a way out, in order within each stream."""
 
-    def __init__(self, name: str, outbox: Outbox, wake: Callable[[], None]) -> None:
+    def __init__(self, name: str, outbox: Outbox, wake: Callable[[], None], settings: UplinkSettings) -> None:
         """``name``: the topic's last word."""
         self.name = name
+        self._stores = settings.stores
+        self._redrive_ns = int(settings.redrive_s * 1e9)
+        self.begun_ns = 0
+        """When the connection began."""
         self._outbox = outbox
         self._wake = wake
         self.backlog: dict[int, Held] = {}
@@ -43,6 +54,8 @@ class Lane:
         self._overtaking = False
         self._live_last = False
         self._reading = False
+        self._look_ns = 0
+        """Until then a store was too far behind for more of the backlog."""
         self._life = 0
 
     @property
@@ -128,15 +141,21 @@ class Lane:
             return live
         return page if ahead < (live[0].held.sid, live[0].seq) else live
 
-    def prefetch(self) -> None:
-        """Read the next page, if it will soon be needed."""
+    def prefetch(self, now_ns: int) -> None:
+        """Read the next page, if it will soon be needed and no store is far behind."""
         if self._reading or len(self._page) >= LOW or not self.backlog or not self._outbox.is_open:
             return
         sid = min(self.backlog)
         held = self.backlog[sid]
         if not held.todo:
             del self.backlog[sid]
-            self.prefetch()
+            self.prefetch(now_ns)
+            return
+        if now_ns < self._look_ns:
+            return
+        sent_since_ns = now_ns - self._redrive_ns
+        if held.ahead(self._stores, now_ns - AT_WORK_NS, self.begun_ns, sent_since_ns) >= AHEAD:
+            self._look_ns = now_ns + LOOK_NS
             return
         first, last = held.todo.first_range
         self._reading = True
@@ -185,10 +204,10 @@ class Lane:
 class Lanes:
     """All lanes of a rig, in the order of their right of way."""
 
-    def __init__(self, outbox: Outbox, wake: Callable[[], None]) -> None:
+    def __init__(self, outbox: Outbox, wake: Callable[[], None], settings: UplinkSettings) -> None:
         """Begin empty; ``wake``: called when something has been read."""
         self._outbox = outbox
-        self.lanes = tuple(Lane(name, outbox, wake) for name in ("events", "runs", "samples"))
+        self.lanes = tuple(Lane(name, outbox, wake, settings) for name in ("events", "runs", "samples"))
         by_name = {lane.name: lane for lane in self.lanes}
         self._by_stream = {
             stream: by_name[frames.TOPIC_OF_KIND[kind]] for kind, stream in frames.STREAM_OF_KIND.items()
@@ -213,9 +232,11 @@ class Lanes:
             if held.todo:
                 self._by_stream[held.stream].backlog[held.sid] = held
 
-    def attach(self) -> None:
+    def attach(self, now_ns: int) -> None:
         """There is a connection: what is committed from now on may be live."""
         self._connected = True
+        for lane in self.lanes:
+            lane.begun_ns = now_ns
 
     def detach(self) -> None:
         """There is none: everything is backlog."""
@@ -244,8 +265,8 @@ class Lanes:
                 return lane
         return None
 
-    def prefetch(self) -> None:
+    def prefetch(self, now_ns: int) -> None:
         """Read ahead in the backlogs."""
         if self._connected:
             for lane in self.lanes:
-                lane.prefetch()
+                lane.prefetch(now_ns)

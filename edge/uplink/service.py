@@ -117,7 +117,7 @@ class _Uplink:
             wake=self._wake.set,
             log=self._log,
         )
-        self._lanes = Lanes(self._outbox, self._wake.set)
+        self._lanes = Lanes(self._outbox, self._wake.set, settings)
         self._redrive = Redrive(settings, self._outbox, clock=clock, later=self._lanes.later, log=self._log)
         self._retention = Retention(settings, self._outbox, log=self._log)
         self._window = Window(

@@ -129,7 +129,7 @@ class Window:
         """Send over this connection from now on."""
         self._connection = connection
         self._progress_ns = self._now_ns()
-        self._lanes.attach()
+        self._lanes.attach(self._progress_ns)
 
     def detach(self) -> None:
         """The connection is gone: what was under way goes back to where it came from."""
@@ -176,7 +176,7 @@ class Window:
             self._ticket += 1
             self._under_way[self._ticket] = item
             future.add_done_callback(partial(self._answered, self._ticket))
-        self._lanes.prefetch()
+        self._lanes.prefetch(self._now_ns())
 
     def _sent(self, entry: Entry) -> None:
         self._frames += 1

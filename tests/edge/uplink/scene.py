@@ -184,9 +184,10 @@ class FakeStore:
         self.takes: Callable[[Frame], bool] = lambda frame: True
         self.looked_at = 0
 
-    def take(self) -> None:
-        """Look at what came since the last time."""
+    def take(self, most: int | None = None) -> None:
+        """Look at what came since the last time, or at ``most`` publications of it."""
         received = self.scene.broker.received
+        received = received[: len(received) if most is None else self.looked_at + most]
         for publication in received[self.looked_at :]:
             if publication.content_type == "application/msgpack":
                 frame = decode_frame(publication.payload)

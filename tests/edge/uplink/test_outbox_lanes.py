@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.frames import decode_frame
+from edge.uplink import lanes
 from edge.uplink.outbox import Outbox
 from edge.uplink.outbox_file import OutboxFile
 from tests.edge.uplink.scene import FakeStore, Scene, play
@@ -66,6 +67,89 @@ def test_a_short_absence_keeps_the_order(tmp_path: Path) -> None:
             await scene.wait(0.05)
         await scene.wait(2)
         assert scene.broker.numbers() == list(range(610))
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("ahead", [200, 1 << 30])
+def test_a_store_at_work_is_not_given_more_of_a_backlog_than_the_broker_should_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    monkeypatch.setattr(lanes, "AHEAD", ahead)
+
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.start(stores=("lab", "archive"))
+        for _ in range(20):
+            scene.write(100)
+            await scene.wait(0.2)
+        lab, archive = FakeStore(scene), FakeStore(scene, "archive")
+        scene.broker.up = True
+        most = 0
+        # The quicker store is not what is waited for.
+        while lab.marks() != archive.marks() or len(scene.broker.numbers()) < 2001:
+            if scene.frames == 2000:
+                scene.write(1)
+            lab.take(40)
+            lab.say()
+            archive.take()
+            archive.say()
+            await scene.wait(0.1)
+            most = max(most, len(scene.broker.received) - lab.looked_at)
+        # Beside it what had been read from the disk already, and what was under way.
+        assert (most < 200 + lanes.PAGE_ROWS + lanes.LOW + scene.broker.window) == (ahead == 200)
+        assert sorted(set(scene.broker.numbers())) == list(range(2001))
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_a_store_that_has_stopped_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "AHEAD", 200)
+
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.start(stores=("lab",))
+        for _ in range(20):
+            scene.write(100)
+            await scene.wait(0.2)
+        scene.broker.up = True
+        store = FakeStore(scene)
+        while not store.looked_at:
+            await scene.wait(0.01)
+            store.take(10)
+        store.say()
+        await scene.wait(1)
+        assert len(scene.broker.numbers()) < 500
+        # It says that it is there, and takes nothing: nobody knows for how long.
+        for _ in range(20):
+            store.say()
+            await scene.wait(0.1)
+        await scene.wait(2)
+        assert sorted(set(scene.broker.numbers())) == list(range(2000))
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_what_a_store_will_never_take_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "AHEAD", 100)
+
+    async def story(scene: Scene) -> None:
+        scene.broker.up = False
+        scene.start(stores=("lab",), redrive_s=4.0)
+        for _ in range(8):
+            scene.write(100)
+            await scene.wait(0.2)
+        scene.broker.up = True
+        store = FakeStore(scene)
+        # Of another schema, say: it goes to the store's quarantine, and no watermark will ever name it.
+        store.takes = lambda frame: frame.seq >= 250
+        for _ in range(60):
+            scene.write(1)
+            await store.serve(1)
+        assert set(range(800)) <= set(scene.broker.numbers())
         await scene.end()
 
     play(tmp_path, story)
