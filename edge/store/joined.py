@@ -196,7 +196,7 @@ def joint_of(files: Sequence[Stored]) -> Joint:
 
 
 def join(joint: Joint, sink: Any, rest: Callable[[], None], *, group_bytes: int = GROUP_BYTES) -> None:  # noqa: ANN401 - whatever pyarrow writes to
-    """Write a joined file to ``sink``. ``rest`` is called after each row group, and may raise to end it.
+    """Write a joined file to ``sink``. ``rest`` is called again and again, and may raise to end it.
 
     In memory are one row group of ``group_bytes`` and a piece of the file it is read from. Raises what pyarrow raises,
     and ValueError where the files changed.
@@ -215,7 +215,7 @@ def join(joint: Joint, sink: Any, rest: Callable[[], None], *, group_bytes: int 
             rows += batch.num_rows
             if sum(one.nbytes for one in held) >= group_bytes:
                 flush()
-                rest()
+            rest()
         if held:
             flush()
         if rows != sum(stretch.rows for stretch in joint.stretches):

@@ -41,6 +41,8 @@ _SYNC_BYTES: Final = 4 << 20
 """What is written between two syncs: a commit of the journal may have to wait for that much of it, and no more."""
 _SHARE: Final = 3.0
 """For each second of work so many are rested."""
+_WORK_S: Final = 0.2
+"""What is done at least between two rests."""
 _WORTH_FILES: Final = 8
 
 
@@ -80,6 +82,8 @@ class Joiner:
         self._places: set[str] = set()
         """Folders that may have something to join."""
         self._complained: set[str] = set()
+        self._since_s = 0.0
+        """When the last rest ended."""
         self.look_at(manifest.entries)
 
     def look_at(self, segments: Iterable[int]) -> None:
@@ -96,8 +100,10 @@ class Joiner:
         ``journal``: segments of which the journal has a file: what is made of them may be made again.
         """
         for place in sorted(self._places):
+            self._since_s = self._now_s()
             try:
                 if self._join_in(place, journal):
+                    self._pause()
                     return True
             except _InterruptedError:
                 self.clear()
@@ -200,16 +206,8 @@ class Joiner:
 
     def _write(self, path: Path, joint: Joint) -> None:
         sink = _Sink(self._disk, path)
-        began_s = self._now_s()
-
-        def rest() -> None:
-            nonlocal began_s
-            if not self._rest(_SHARE * (self._now_s() - began_s)):
-                raise _InterruptedError
-            began_s = self._now_s()
-
         try:
-            joined.join(joint, sink, rest)
+            joined.join(joint, sink, self._pause)
             sink.sync()
         finally:
             sink.close()
@@ -218,6 +216,14 @@ class Joiner:
             raise ValueError(f"{path}: not what was written")
         # The frames are as old as before: whether a date is quiet, and a rig recent, is told by it.
         self._disk.set_time(path, max(one.path.stat().st_mtime for one in joint.files))
+
+    def _pause(self) -> None:
+        worked_s = self._now_s() - self._since_s
+        if worked_s < _WORK_S:
+            return
+        if not self._rest(_SHARE * worked_s):
+            raise _InterruptedError
+        self._since_s = self._now_s()
 
     def _give_up(self, place: str, error: Exception) -> None:
         self._places.discard(place)

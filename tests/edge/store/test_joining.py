@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -349,10 +350,9 @@ def verified_after_start(folder: Path) -> int:
 
 
 def test_it_rests_and_ends_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joined, "GROUP_BYTES", 1)
     monkeypatch.setattr(joined.join, "__kwdefaults__", {"group_bytes": 1})
     rests: list[float] = []
-    times = iter(range(1000))
+    times = count()
     store = opened(folder, now_s=lambda: float(next(times)))
 
     def rest(seconds: float) -> bool:
@@ -440,7 +440,8 @@ def test_memory_is_that_of_a_row_group_and_not_of_a_day(
     tmp_path: Path, pool: pa.MemoryPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group_bytes, segments, rows_each = 1 << 20, 24, 16_000
-    store = opened(tmp_path)
+    times = count()
+    store = opened(tmp_path, now_s=lambda: float(next(times)))
     for at in range(segments):
         fill(store, many("rig-1", "samples", range(4 * at, 4 * at + 4), rows=rows_each // 4))
     with parquet.ParquetFile(next(tmp_path.glob("samples/*/*/*.parquet"))) as file:
