@@ -78,7 +78,7 @@ class Joiner:
         self._utc_s = utc_s
         self._rest = rest
         self._stretches: dict[str, set[int]] = {}
-        """By folder: what has rows in it."""
+        """By folder: what has rows in it, of segments that are compacted and no longer in the journal."""
         self._places: set[str] = set()
         """Folders that may have something to join."""
         self._complained: set[str] = set()
@@ -164,7 +164,7 @@ class Joiner:
         size = 0
         for one in files:
             bytes_ = one.path.stat().st_size
-            counts = one.joined or (one.first in known and one.first not in journal)
+            counts = one.joined or one.first in known
             if not counts or (one.joined and not due):
                 run, size = [], 0
                 runs.append(run)

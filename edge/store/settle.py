@@ -70,10 +70,8 @@ class _Settling:
                 self._joined[one] = None
             else:
                 self._single.setdefault(one.first, []).append(one)
-        for place, files in self._files.items():
+        for files in self._files.values():
             self._drop_doubles(files)
-            if not place.is_relative_to(self._folder / tables.FRAMES):
-                self._drop_orphans(place, files)
         if self._aside:
             return False
         for number in sorted({*self._manifest.entries, *self._numbers()}):
@@ -108,21 +106,6 @@ class _Settling:
             if following.first <= one.last:
                 self._set_aside(following.path, f"{one.path.name} has a part of it")
                 return
-
-    def _drop_orphans(self, place: Path, files: list[Stored]) -> None:
-        """Set joined files aside that have rows of frames which are gone: these rows would come a second time."""
-        _, *below = place.relative_to(self._folder).parts
-        frames = self._files.get(Path(self._folder, tables.FRAMES, *below), [])
-        for one in files:
-            if not one.joined or any(held.first <= one.first and one.last <= held.last for held in frames):
-                continue
-            try:
-                numbers = [stretch.number for stretch in joined.read_stretches(one)]
-            except _UNREADABLE as error:
-                self._set_aside(one.path, str(error))
-                continue
-            if joined.holders(frames, numbers)[1]:
-                self._set_aside(one.path, "frames it was made of are gone; it is made again of the others")
 
     # ----------------------------------------------------------------------------------------------- each segment
 

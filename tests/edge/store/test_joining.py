@@ -310,6 +310,27 @@ def test_a_joined_file_does_not_span_what_is_still_in_the_journal(
     assert (report.good, report.frames) == (True, (7 + SEGMENTS) * EACH)
 
 
+def test_a_segment_whose_journal_could_not_be_removed_is_made_again_and_not_joined_before(folder: Path) -> None:
+    class Sticky(RealDisk):
+        sticks = True
+
+        def remove(self, path: Path) -> None:
+            if self.sticks and path.suffix == ".journal":
+                raise OSError(5, "Input/output error")
+            super().remove(path)
+
+    disk = Sticky()
+    store = opened(folder, disk=disk)
+    fill(store, many("rig-1", "samples", range(SEGMENTS * EACH, (SEGMENTS + 1) * EACH)))
+    assert store.join() == 4
+    assert f"samples/rig=rig-1/{DATE}/00000005.parquet" in names(folder)
+    disk.sticks = False
+    assert store.compact() == 1
+    store.close()
+    assert set(globbed(folder).values()) == {1}
+    assert verified(folder).good
+
+
 def test_one_that_did_would_lose_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = _with_a_late_segment(folder, monkeypatch)
     chosen = Joiner._group
