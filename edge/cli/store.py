@@ -49,6 +49,9 @@ def store(
         float, typer.Option(min=0.01, max=60, help="least time between two watermarks of one rig, s")
     ] = 0.2,
     compact_every_s: Annotated[float, typer.Option(min=1, help="a directory: frames become Parquet after, s")] = 600.0,
+    join_mib: Annotated[
+        int, typer.Option(min=0, help="a directory: a date's Parquet files are joined up to, MiB; 0: they are not")
+    ] = 128,
     restored: Annotated[
         bool, typer.Option("--restored", help="it was restored from a backup: let the rigs send again what they have")
     ] = False,
@@ -72,7 +75,7 @@ def store(
             raise ConfigError("--workers-group: a directory has one writer; several need postgresql://", key="--to")
         refuse_plain(host, tls=ca_file is not None, plain=plain)
         configure_logs()
-        backend = open_store(to, name, compact_every_s=compact_every_s)
+        backend = open_store(to, name, compact_every_s=compact_every_s, join_bytes=join_mib << 20)
         try:
             for note in getattr(backend, "notes", ()):
                 say(err, f"tipguard store: {note}", "yellow")

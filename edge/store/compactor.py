@@ -77,7 +77,7 @@ class Periodic:
         self._period_s = period_s
         self._work = work
         self._wake = threading.Event()
-        self._ending = False
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tipguard-compactor", daemon=True)
         self._thread.start()
 
@@ -85,16 +85,20 @@ class Periodic:
         """Call ``work`` soon."""
         self._wake.set()
 
+    def rest(self, seconds: float) -> bool:
+        """Wait in the midst of ``work``; return False as soon as it is to end."""
+        return not self._ending.wait(seconds)
+
     def end(self) -> bool:
         """End it, after what it is doing; return False where that takes too long."""
-        self._ending = True
+        self._ending.set()
         self._wake.set()
         self._thread.join(_JOIN_S)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._ending:
+        while not self._ending.is_set():
             self._wake.wait(self._period_s)
             self._wake.clear()
-            if not self._ending:
+            if not self._ending.is_set():
                 self._work()

@@ -1,4 +1,4 @@
-"""The directory store: a journal whose synced appends are the commits, and Parquet files made of it.
+"""The directory store: a journal whose synced appends are the commits, Parquet files made of it, and joined later.
 
 One program writes at a time, held by a lock; any number may read (:func:`edge.store.catalogue.read_contents`,
 :mod:`edge.store.query`).
@@ -23,6 +23,7 @@ from edge.store.backend import Key, Received, StoreError, StoreUnusableError, Un
 from edge.store.compactor import Compactor, Periodic
 from edge.store.contiguity import Coverage
 from edge.store.disk import PARTIAL, Disk, RealDisk, lock
+from edge.store.joiner import JOIN_BYTES, Joiner
 from edge.store.journal import Scan, Segment, encode_record
 from edge.store.manifest import Manifest
 from edge.store.quarantine import Quarantine
@@ -45,6 +46,7 @@ class DirectoryStore:
         disk: Disk | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         compact_every_s: float | None = COMPACT_EVERY_S,
+        join_bytes: int = JOIN_BYTES,
         now_s: Callable[[], float] = time.monotonic,
         utc_s: Callable[[], float] = time.time,
     ) -> None:
@@ -52,7 +54,8 @@ class DirectoryStore:
 
         ``store``: its name; None: whatever name it has, and :class:`StoreUnusableError` if there is none.
         ``segment_bytes``: a segment is compacted when it has so many, ``compact_every_s``: or is so old; None: only by
-        :meth:`rotate` and :meth:`compact`. Raises :class:`BusyError` while another program writes it,
+        :meth:`rotate`, :meth:`compact` and :meth:`join`. ``join_bytes``: what a Parquet file has at most that is joined
+        of those of a date that is over; 0: none is. Raises :class:`BusyError` while another program writes it,
         :class:`StoreUnusableError` for a directory of something else or another name, :class:`StoreError` for a disk
         that does not.
         """
@@ -64,10 +67,13 @@ class DirectoryStore:
         self._log: Any = structlog.get_logger("store").bind(directory=str(folder))
         self._guard = threading.Lock()
         """Over the open segment and the list of closed ones: the compactor's thread closes old ones."""
+        self._working = threading.Lock()
+        """Over Parquet files, and manifest: who compacts or joins."""
         self._held: dict[Key, Coverage] = {}
         self._touched: dict[str, OrderedDict[Key, float]] = {}
         self._closed: dict[int, Path] = {}
         self._compact_every_s = compact_every_s
+        self._join_bytes = join_bytes
         self._periodic: Periodic | None = None
         if store is None:
             store = catalogue.required_identity(folder).store
@@ -117,18 +123,21 @@ class DirectoryStore:
             if identity is not None:
                 self._log.warning("the directory was copied or restored: the rigs send again what they still have")
             identity = catalogue.write_identity(self._disk, self._folder, store, stamp)
+        elif identity.version < catalogue.VERSION:
+            identity = catalogue.renew_version(self._disk, self._folder, identity)
         return identity.generation
 
     def _open(self) -> None:
         for name in (catalogue.JOURNAL, catalogue.QUARANTINE, *tables.TABLES):
             self._disk.make_folder(self._folder / name)
+        # Of a join that was killed: what it would have been, or what was there before; the folder it is of is whole.
+        self._disk.remove_folder(self._folder / catalogue.JOINING)
         for path in self._folder.rglob(f"*{PARTIAL}"):
             self._disk.remove(path)
         self._quarantine = Quarantine(self._disk, self._folder / catalogue.QUARANTINE)
         self._manifest = Manifest(self._disk, self._folder)
         found = catalogue.segments(self._folder)
-        files = catalogue.parquet_files(self._folder)
-        settle(self._disk, self._folder, self._manifest, found, files, self._log)
+        settle(self._disk, self._folder, self._manifest, found, self._log)
         for entry in self._manifest.entries.values():
             for key, ranges in entry.ranges.items():
                 self._take(key, ranges, entry.t_s)
@@ -138,9 +147,21 @@ class DirectoryStore:
             else:
                 self._take_segment(path)
                 self._closed[number] = path
-        self._number = max((*found, *files, *self._manifest.entries), default=0) + 1
+        files = catalogue.parquet_files(self._folder)
+        last = [one.last for listed in files.values() for one in listed]
+        self._number = max((*found, *last, *self._manifest.entries), default=0) + 1
         self._segment = self._next_segment()
         self._compactor = Compactor(self._disk, self._folder, self._manifest, self._log)
+        self._joiner = Joiner(
+            self._disk,
+            self._folder,
+            self._manifest,
+            self._log,
+            join_bytes=self._join_bytes,
+            now_s=self._now_s,
+            utc_s=self._utc_s,
+            rest=self._rest,
+        )
 
     def _take_segment(self, path: Path) -> None:
         # A killed writer's last append may be in the kernel's memory only: it counts once it is on the medium.
@@ -247,19 +268,40 @@ class DirectoryStore:
 
     def compact(self) -> int:
         """Make Parquet of all closed segments; return how many."""
-        with self._guard:
-            closed = dict(self._closed)
-        done = [number for number, path in closed.items() if self._compactor.compact(number, path)]
-        with self._guard:
-            for number in done:
-                del self._closed[number]
+        with self._working:
+            with self._guard:
+                closed = dict(self._closed)
+            done = [number for number, path in closed.items() if self._compactor.compact(number, path)]
+            with self._guard:
+                for number in done:
+                    del self._closed[number]
+            self._joiner.look_at(done)
         return len(done)
+
+    def join(self) -> int:
+        """Join the Parquet files of all dates that are due; return how often that was done."""
+        done = 0
+        while self._join_one():
+            done += 1
+        return done
+
+    def _join_one(self) -> bool:
+        with self._working:
+            with self._guard:
+                journal = {*self._closed, int(self._segment.path.stem)}
+            return self._joiner.join_one(journal)
+
+    def _rest(self, seconds: float) -> bool:
+        return self._periodic is None or self._periodic.rest(seconds)
 
     def _look_after(self) -> None:
         since_s = self._since_s
         if since_s is not None and self._now_s() - since_s >= (self._compact_every_s or 0.0):
             self.rotate()
         self.compact()
+        # One at a time: what the journal has collected meanwhile comes first.
+        if self._join_one() and self._periodic is not None:
+            self._periodic.wake()
 
     def close(self) -> None:
         """Make Parquet of all there is, and let go; a second call does nothing."""

@@ -6,13 +6,20 @@ Nothing here decides anything. Errors are the system's (``OSError``).
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
 PARTIAL: Final = ".partial"
 """Ending of a file that is being written; one that is found at a start is left from a crash, and goes."""
+
+CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP})
+"""Errors of a file system on which two folders cannot change places, or a file cannot have two names."""
 
 
 class Disk(Protocol):
@@ -44,6 +51,27 @@ class Disk(Protocol):
 
     def remove(self, path: Path) -> None:
         """Remove a file, durably; one that is gone is no error."""
+
+    def make_twin(self, path: Path, like: Path) -> None:
+        """Make a folder, durably, with the rights of another one."""
+
+    def link(self, paths: Iterable[Path], folder: Path) -> None:
+        """Give files a second name in ``folder``; with that all names in it are durable."""
+
+    def set_time(self, path: Path, t_s: float) -> None:
+        """Set when a file was last changed, seconds since 1970; a power cut may undo it."""
+
+    def exchange(self, path: Path, other: Path) -> None:
+        """Let two folders change places in one step, durably: nobody sees one of the names without a folder.
+
+        An error with one of :data:`CANNOT_EXCHANGE`: this file system does not do that.
+        """
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder and the files in it, durably; after a crash any of them may be there."""
+
+    def free_bytes(self, path: Path) -> int:
+        """Return how many bytes can still be written."""
 
 
 class RealDisk:
@@ -109,6 +137,57 @@ class RealDisk:
         """See :class:`Disk`."""
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+    def make_twin(self, path: Path, like: Path) -> None:
+        """See :class:`Disk`."""
+        path.mkdir()
+        # Of a group that shares the store's data; who may not give it away keeps his own.
+        with contextlib.suppress(PermissionError):
+            os.chown(path, -1, like.stat().st_gid)
+        shutil.copystat(like, path)
+        sync_folder(path.parent)
+
+    def link(self, paths: Iterable[Path], folder: Path) -> None:
+        """See :class:`Disk`."""
+        for path in paths:
+            (folder / path.name).hardlink_to(path)
+        sync_folder(folder)
+
+    def set_time(self, path: Path, t_s: float) -> None:
+        """See :class:`Disk`."""
+        os.utime(path, (t_s, t_s))
+
+    def exchange(self, path: Path, other: Path) -> None:
+        """See :class:`Disk`."""
+        _exchange(path, other)
+        for folder in {path.parent, other.parent}:
+            sync_folder(folder)
+
+    def remove_folder(self, path: Path) -> None:
+        """See :class:`Disk`."""
+        if path.exists():
+            shutil.rmtree(path)
+            sync_folder(path.parent)
+
+    def free_bytes(self, path: Path) -> int:
+        """See :class:`Disk`."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
+
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+
+
+def _exchange(path: Path, other: Path) -> None:
+    # Python has no name for it; a C library without it is one more system that does not do it.
+    library = ctypes.CDLL(None, use_errno=True)
+    call = getattr(library, "renameat2", None)
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(path))
+    if call(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(path))
 
 
 def sync_folder(path: Path) -> None:

@@ -21,12 +21,14 @@ def is_database(where: str) -> bool:
     return where.startswith(DATABASE)
 
 
-def open_store(where: str, store: str | None, *, compact_every_s: float | None = None) -> Backend:
+def open_store(
+    where: str, store: str | None, *, compact_every_s: float | None = None, join_bytes: int | None = None
+) -> Backend:
     """Open the store at ``where`` for writing. ``store``: its name; None: the one it has.
 
-    ``compact_every_s``: of a directory; None: compacted only when it is full. Raises :class:`StoreError` when it does
-    not answer, :class:`StoreUnusableError` for what is none, or another's, :class:`BusyError` for a directory in use,
-    :class:`ConfigError` when a package is missing.
+    Of a directory: how old a segment gets, and what a joined Parquet file has at most; None: as usual. Raises
+    :class:`StoreError` when it does not answer, :class:`StoreUnusableError` for what is none, or another's,
+    :class:`BusyError` for a directory in use, :class:`ConfigError` when a package is missing.
     """
     with _packages():
         if is_database(where):
@@ -34,8 +36,14 @@ def open_store(where: str, store: str | None, *, compact_every_s: float | None =
 
             return PostgresBackend(where, store)
         from edge.store.directory import COMPACT_EVERY_S, DirectoryStore
+        from edge.store.joiner import JOIN_BYTES
 
-        return DirectoryStore(_folder(where), store, compact_every_s=compact_every_s or COMPACT_EVERY_S)
+        return DirectoryStore(
+            _folder(where),
+            store,
+            compact_every_s=compact_every_s or COMPACT_EVERY_S,
+            join_bytes=JOIN_BYTES if join_bytes is None else join_bytes,
+        )
 
 
 @contextlib.contextmanager

@@ -14,26 +14,44 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edge.store import tables
-from edge.store.catalogue import read_contents
+from edge.store.backend import StoreError
+from edge.store.catalogue import Contents, read_contents
 
 if TYPE_CHECKING:
     import duckdb
 
+_RETRIES: Final = 5
+
 
 def open_tables(folder: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
-    """Return a connection, in memory, with the views ``samples``, ``documents`` and ``frames``.
+    """Return a connection, in memory, with the views ``samples``, ``documents``, ``frontend`` and ``frames``.
 
-    The store may go on meanwhile, and is not changed. Raises :class:`StoreUnusableError` where none is,
-    :class:`StoreError` for what cannot be read.
+    The store may go on meanwhile, and is not changed. Once it has joined files that a view reads, a query says that
+    they are gone (duckdb.IOException), and is answered after opening again. Raises :class:`StoreUnusableError` where
+    no store is, :class:`StoreError` for what cannot be read.
     """
     import duckdb
 
-    contents = read_contents(Path(folder))
+    why: duckdb.Error | None = None
+    for _ in range(_RETRIES):
+        contents = read_contents(Path(folder))
+        connection = duckdb.connect()
+        try:
+            _create_views(connection, contents)
+        except duckdb.IOException as error:
+            # Joined since the folders were listed, or really gone.
+            connection.close()
+            why = error
+            continue
+        return connection
+    raise StoreError(f"{folder}: {why}") from why
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, contents: Contents) -> None:
     fresh = tables.by_place(contents.journal)
-    connection = duckdb.connect()
     for name in tables.TABLES:
         relation = connection.from_arrow(tables.with_place(fresh, name))
         if files := contents.files(name):
@@ -43,4 +61,3 @@ def open_tables(folder: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
             query = f"FROM parquet_{name} UNION ALL BY NAME FROM journal_{name}"
             relation = connection.sql(query)
         relation.create_view(name)
-    return connection

@@ -6,19 +6,23 @@ keeps a store from starting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from edge.frames import MEASURED
-from edge.store import tables
+from edge.store import joined, tables
 from edge.store.backend import Key
-from edge.store.catalogue import QUARANTINE, rig_of
+from edge.store.catalogue import QUARANTINE, parquet_files, rig_of
 from edge.store.disk import Disk
+from edge.store.joined import Head, Stored
 from edge.store.manifest import Entry, Manifest
 from edge.store.tables import Record
+
+_UNREADABLE: Final = (OSError, ValueError, pa.ArrowException)
 
 
 def settle(
@@ -26,89 +30,198 @@ def settle(
     folder: Path,
     manifest: Manifest,
     segments: Mapping[int, Path],
-    files: Mapping[int, Sequence[Path]],
     log: Any,  # noqa: ANN401 - structlog's loggers share no type
 ) -> None:
-    """Let the manifest say what is there: ``segments`` and Parquet ``files``, by number. Raises OSError, StoreError."""
-    changed = False
-    for number in sorted({*manifest.entries, *files}):
-        there = set(files.get(number, ()))
-        entry = manifest.entries.get(number)
-        if entry is not None:
-            missing = sorted(name for name in entry.files if folder / name not in there)
-            if not missing:
-                continue
-            log.warning("Parquet files are gone; frames that were in them no longer count as stored", files=missing)
-            del manifest.entries[number]
-            changed = True
-        if number in segments:
-            # Of a compaction that did not come to its end; it is done again.
-            for path in there:
-                disk.remove(path)
-            continue
-        made = _Adoption(disk, folder, number, log).entry(there)
-        if made is not None:
-            manifest.entries[number] = made
-            changed = True
-    if changed:
+    """Let the manifest say what is there: ``segments``, by number, and Parquet files. Raises OSError, StoreError."""
+    settling = _Settling(disk, folder, manifest, segments, log)
+    # A file that is set aside may have been counted on before: what is left is looked at again.
+    while not settling.agree():
+        pass
+    if settling.changed:
         manifest.rewrite()
 
 
-class _Adoption:
-    """Makes the entry of one segment again, from its files."""
+class _Settling:
+    """The work of :func:`settle`."""
 
-    def __init__(self, disk: Disk, folder: Path, number: int, log: Any) -> None:  # noqa: ANN401 - structlog's loggers share no type
+    def __init__(self, disk: Disk, folder: Path, manifest: Manifest, segments: Mapping[int, Path], log: Any) -> None:  # noqa: ANN401 - structlog's loggers share no type
+        self.changed = False
+        """True when the manifest is to be written."""
         self._disk = disk
         self._folder = folder
-        self._number = number
+        self._manifest = manifest
+        self._segments = segments
         self._log = log
+        self._files: dict[Path, list[Stored]] = {}
+        self._single: dict[int, list[Stored]] = {}
+        """Files of one stretch, by its number."""
+        self._joined: dict[Stored, set[int] | None] = {}
+        """Joined files, with the numbers of their stretches once these were asked for."""
+        self._heads: dict[Stored, Mapping[int, list[Head]]] = {}
+        self._aside = False
 
-    def entry(self, paths: set[Path]) -> Entry | None:
-        """Return it; files without their frames are set aside, missing ones made."""
-        identities: list[tuple[Key, int]] = []
-        kept: set[Path] = set()
-        t_s = 0.0
-        for path in sorted(path for path in paths if path.is_relative_to(self._folder / tables.FRAMES)):
-            try:
-                heads = tables.read_heads(str(path))
-                kept |= self._with_siblings(path, {kind for *_, kind in heads}, paths)
-            except (OSError, ValueError, pa.ArrowException) as error:
-                self._set_aside(path, str(error))
+    def agree(self) -> bool:
+        """Go through everything once; return False when that took files away, and must be done again."""
+        self._aside = False
+        self._files = parquet_files(self._folder)
+        self._single, self._joined, self._heads = {}, {}, {}
+        for one in (one for files in self._files.values() for one in files):
+            if one.joined:
+                self._joined[one] = None
+            else:
+                self._single.setdefault(one.first, []).append(one)
+        for files in self._files.values():
+            self._drop_doubles(files)
+        if self._aside:
+            return False
+        for number in sorted({*self._manifest.entries, *self._numbers()}):
+            self._settle(number)
+        return not self._aside
+
+    # --------------------------------------------------------------------------------------- what a copy may hold
+
+    def _drop_doubles(self, files: list[Stored]) -> None:
+        """Remove files whose rows are in a joined one, too: of a copy that was put over an older one."""
+        kept = joined.outermost(files)
+        for one in files:
+            if one in kept:
                 continue
-            rig = rig_of(path)
-            identities += [(Key(rig, int(epoch, 16), stream), seq) for epoch, stream, seq, _ in heads]
-            t_s = max(t_s, path.stat().st_mtime)
-        for path in sorted(paths - kept):
-            if path.exists():
-                # Perhaps the last copy of something.
-                self._set_aside(path, "the frames it was made of are gone")
-        if not kept:
-            return None
-        names = sorted(path.relative_to(self._folder).as_posix() for path in kept)
-        return Entry.of(self._number, names, identities, t_s)
+            outer = next(outer for outer in kept if outer.first <= one.first and one.last <= outer.last)
+            try:
+                there = set(joined.read_stretches(outer))
+            except _UNREADABLE as error:
+                self._set_aside(outer.path, str(error))
+                return
+            try:
+                known = set(joined.read_stretches(one)) <= there
+            except _UNREADABLE as error:
+                self._set_aside(one.path, str(error))
+                continue
+            if known:
+                self._disk.remove(one.path)
+                self._aside = True
+            else:
+                self._set_aside(one.path, f"{outer.path.name} has other rows of it")
+        for one, following in pairwise(kept):
+            if following.first <= one.last:
+                self._set_aside(following.path, f"{one.path.name} has a part of it")
+                return
 
-    def _with_siblings(self, path: Path, kinds: set[str | None], paths: set[Path]) -> set[Path]:
-        place = path.relative_to(self._folder / tables.FRAMES)
-        wanted = {path}
+    # ----------------------------------------------------------------------------------------------- each segment
+
+    def _numbers(self) -> set[int]:
+        """Return the segments of which there are files, as far as the manifest does not know them anyway."""
+        numbers = set(self._single)
+        for one in self._joined:
+            if any(number not in self._manifest.entries for number in range(one.first, one.last + 1)):
+                numbers |= self._in_joined(one)
+        return numbers
+
+    def _in_joined(self, one: Stored) -> set[int]:
+        numbers = self._joined[one]
+        if numbers is None:
+            try:
+                numbers = {stretch.number for stretch in joined.read_stretches(one)}
+            except _UNREADABLE as error:
+                self._set_aside(one.path, str(error))
+                numbers = set()
+            self._joined[one] = numbers
+        return numbers
+
+    def _settle(self, number: int) -> None:
+        entry = self._manifest.entries.get(number)
+        if entry is not None:
+            missing = sorted(name for name in entry.files if not self._has(self._folder / name, number))
+            if not missing:
+                return
+            self._log.warning(
+                "Parquet files are gone; frames that were in them no longer count as stored", files=missing
+            )
+            del self._manifest.entries[number]
+            self.changed = True
+        of_several = {one for one in self._joined if one.first <= number <= one.last and number in self._in_joined(one)}
+        there = {*self._single.get(number, ()), *of_several}
+        if number in self._segments and not of_several:
+            # Of a compaction that did not come to its end; it is done again.
+            for one in there:
+                self._disk.remove(one.path)
+            return
+        made = self._entry(number, there)
+        if made is None:
+            return
+        self._manifest.entries[number] = made
+        self.changed = True
+        if number in self._segments:
+            # What is joined was compacted before: the manifest is lost, or these are copies of different moments.
+            path = self._segments[number]
+            self._log.warning("journal segment is in Parquet already; set aside in quarantine", segment=str(path))
+            self._disk.rename(path, self._folder / QUARANTINE / path.name)
+
+    def _has(self, path: Path, number: int) -> bool:
+        return not joined.holders(self._files.get(path.parent, ()), [number])[1]
+
+    def _entry(self, number: int, there: set[Stored]) -> Entry | None:
+        """Make an entry again from its files; those without their frames are set aside, missing ones made."""
+        identities: list[tuple[Key, int]] = []
+        kept: set[Stored] = set()
+        places: set[Path] = set()
+        t_s = 0.0
+        for one in sorted(one for one in there if one.path.is_relative_to(self._folder / tables.FRAMES)):
+            try:
+                heads = self._heads_of(one, number)
+                siblings = self._siblings(one, number, {kind for *_, kind in heads}, there)
+            except _UNREADABLE as error:
+                self._set_aside(one.path, str(error))
+                continue
+            places |= siblings
+            kept |= {held for held in there if held.path.parent in siblings}
+            rig = rig_of(one.path)
+            identities += [(Key(rig, int(epoch, 16), stream), seq) for epoch, stream, seq, _ in heads]
+            t_s = max(t_s, one.path.stat().st_mtime)
+        for one in sorted(there - kept):
+            if one.path.exists():
+                # Perhaps the last copy of something.
+                self._set_aside(one.path, "the frames it was made of are gone")
+        if not places:
+            return None
+        names = sorted((place / tables.file_name(number)).relative_to(self._folder).as_posix() for place in places)
+        return Entry.of(number, names, identities, t_s)
+
+    def _heads_of(self, one: Stored, number: int) -> list[Head]:
+        if not one.joined:
+            return joined.read_heads(one)[number]
+        if one not in self._heads:
+            # Segments come in the order of their numbers: a file that ends before this one is not asked for again.
+            self._heads = {held: heads for held, heads in self._heads.items() if held.last >= number}
+            self._heads[one] = joined.read_heads(one)
+        return self._heads[one][number]
+
+    def _siblings(self, one: Stored, number: int, kinds: set[str | None], there: Iterable[Stored]) -> set[Path]:
+        """Return the folders in which a segment has rows beside these frames; what is missing in them is made."""
+        frames = one.path.parent
+        place = frames.relative_to(self._folder / tables.FRAMES)
+        wanted = {frames}
         if "samples" in kinds:
             wanted.add(self._folder / tables.SAMPLES / place)
         if tables.FRONTEND in kinds:
             wanted.add(self._folder / tables.FRONTEND / place)
         if kinds - {*MEASURED, None}:
             wanted.add(self._folder / tables.DOCUMENTS / place)
-        if not wanted <= paths:
-            rig = rig_of(path)
+        missing = wanted - {held.path.parent for held in there}
+        if missing:
+            rig = rig_of(one.path)
             records = [
                 Record(Key(rig, int(epoch, 16), stream), seq, payload)
-                for epoch, stream, seq, payload in tables.read_payloads(str(path))
+                for epoch, stream, seq, payload in joined.read_payloads(one, [number])
             ]
-            for part in tables.parts(records, self._number):
-                if (target := self._folder / part.path) in wanted - paths:
+            for part in tables.parts(records, number):
+                if (target := self._folder / part.path).parent in missing:
                     self._disk.make_folder(target.parent)
                     self._disk.put(target, part.data)
         return wanted
 
     def _set_aside(self, path: Path, why: str) -> None:
+        self._aside = True
         self._log.error("Parquet file cannot be used; set aside in quarantine", file=str(path), why=why)
         name = "-".join(path.relative_to(self._folder).parts)
         self._disk.rename(path, self._folder / QUARANTINE / name)

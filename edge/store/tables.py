@@ -112,7 +112,7 @@ class Part(NamedTuple):
 
 
 def file_name(number: int) -> str:
-    """Return the name of the files made of a journal segment."""
+    """Return the name of the files made of a journal segment; :mod:`edge.store.joined` has those of several."""
     return f"{number:08d}.parquet"
 
 
@@ -166,11 +166,16 @@ def by_place(records: Iterable[Record]) -> dict[Place, pa.Table]:
 
 def _encoded(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    delta = {name: encoding for name, encoding in _DELTA.items() if name in table.column_names}
-    plain = [name for name in table.column_names if name not in delta and name != "payload"]
-    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, column_encoding=delta)
+    pq.write_table(table, sink, **encodings(table.schema))
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def encodings(schema: pa.Schema) -> dict[str, Any]:
+    """Return how a file with these columns is written, as pyarrow's writers take it."""
+    delta = {name: encoding for name, encoding in _DELTA.items() if name in schema.names}
+    plain = [name for name in schema.names if name not in delta and name != "payload"]
+    return {"compression": "zstd", "use_dictionary": plain, "column_encoding": delta}
 
 
 def _decoded(record: Record) -> Frame | None:
@@ -307,18 +312,3 @@ def _times(frame: Frame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     times = [_in_calendar(int(t) + frame.mono_to_utc_ns) for t in t_ns]
     unknown = np.array([t is None for t in times], np.bool_)
     return np.array([0 if t is None else t for t in times], np.int64), unknown
-
-
-def read_heads(path: str) -> list[tuple[str, str, int, str | None]]:
-    """Return (epoch, stream, seq, kind) of every row of a file of frames. Raises what pyarrow raises."""
-    names = ["epoch", "stream", "seq", "kind"]
-    table = pq.read_table(path, columns=names, partitioning=None)
-    return list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
-
-
-def read_payloads(path: str) -> Iterator[tuple[str, str, int, bytes]]:
-    """Yield (epoch, stream, seq, payload) of every row of a file of frames. Raises what pyarrow raises."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=256, columns=["epoch", "stream", "seq", "payload"]):
-            columns: Sequence[list[Any]] = [batch.column(index).to_pylist() for index in range(4)]
-            yield from zip(*columns, strict=True)

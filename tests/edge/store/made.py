@@ -14,6 +14,8 @@ from edge.store.verify import Report, verify
 EPOCH = 0xFEDC_BA98_7654_3210
 UTC = UtcMapping(1_700_000_000_000_000_000, valid=True, unc_ns=1_000)
 ROWS = 3
+LATER_S = 4_000_000_000.0
+"""A time, since 1970, at which the date of all these frames is over, and quiet."""
 
 
 def payload_of(

@@ -7,7 +7,8 @@ not; what a method has returned from is durable exactly as far as :class:`edge.s
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edge.store.disk import PARTIAL, RealDisk
@@ -22,6 +23,8 @@ class CuttableDisk(RealDisk):
 
     def __init__(self, rng: random.Random, cut_at: int = -1, *, syncs: bool = True) -> None:
         self.steps = 0
+        self.kinds: list[str] = []
+        """Of each step, which method it was."""
         self._rng = rng
         self._cut_at = cut_at
         self._syncs = syncs
@@ -30,6 +33,7 @@ class CuttableDisk(RealDisk):
 
     def _step(self, half: Callable[[], object] = lambda: None) -> None:
         self.steps += 1
+        self.kinds.append(sys._getframe(1).f_code.co_name)
         if self.steps == self._cut_at:
             if self._rng.random() < 0.5:
                 half()
@@ -90,6 +94,37 @@ class CuttableDisk(RealDisk):
         self._step(lambda: RealDisk.remove(self, path))
         super().remove(path)
         self._durable.pop(path, None)
+
+    def make_twin(self, path: Path, like: Path) -> None:
+        self._step(lambda: RealDisk.make_twin(self, path, like))
+        super().make_twin(path, like)
+
+    def link(self, paths: Iterable[Path], folder: Path) -> None:
+        names = list(paths)
+        self._step(lambda: RealDisk.link(self, names[: self._rng.randrange(len(names) + 1)], folder))
+        super().link(names, folder)
+
+    def exchange(self, path: Path, other: Path) -> None:
+        self._step(lambda: self._exchange(path, other))
+        self._exchange(path, other)
+
+    def _exchange(self, path: Path, other: Path) -> None:
+        super().exchange(path, other)
+        # What was written in one of them and not synced is now in the other.
+        moved = {path: other, other: path}
+        self._durable = {
+            moved[at.parent] / at.name if at.parent in moved else at: durable for at, durable in self._durable.items()
+        }
+
+    def remove_folder(self, path: Path) -> None:
+        def half() -> None:
+            for one in sorted(path.iterdir())[self._rng.randrange(2) :: 2]:
+                one.unlink()
+
+        if path.exists():
+            self._step(half)
+        super().remove_folder(path)
+        self._durable = {at: durable for at, durable in self._durable.items() if at.parent != path}
 
     def go_dark(self) -> None:
         """Lose what was written and not synced, or a part of it."""

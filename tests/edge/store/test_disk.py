@@ -104,3 +104,29 @@ def test_a_lock_is_for_one(tmp_path: Path) -> None:
     second = lock(tmp_path / "lock")
     assert second is not None
     os.close(second)
+
+
+def test_two_folders_change_places_and_that_is_durable_in_both_parents(tmp_path: Path, calls: list[str]) -> None:
+    one, other = tmp_path / "place" / "one", tmp_path / "other"
+    one.mkdir(parents=True)
+    (one / "old").touch()
+    other.mkdir()
+    RealDisk().link([one / "old"], other)
+    (other / "new").touch()
+    calls.clear()
+    RealDisk().exchange(one, other)
+    assert sorted(calls) == sorted(["fsync place", f"fsync {tmp_path.name}"])
+    assert sorted(path.name for path in one.iterdir()) == ["new", "old"]
+    assert [path.name for path in other.iterdir()] == ["old"]
+    calls.clear()
+    RealDisk().remove_folder(other)
+    RealDisk().remove_folder(other)
+    assert calls == [f"fsync {tmp_path.name}"]
+    assert (one / "old").exists()
+
+
+def test_names_given_to_files_are_durable_at_once(tmp_path: Path, calls: list[str]) -> None:
+    (tmp_path / "to").mkdir()
+    (tmp_path / "file").touch()
+    RealDisk().link([tmp_path / "file"], tmp_path / "to")
+    assert calls == ["fsync to"]

@@ -15,7 +15,7 @@ from edge.store.catalogue import read_contents
 from edge.store.directory import DirectoryStore
 from edge.store.query import open_tables
 from edge.store.verify import import_frames, verify
-from tests.edge.store.made import EPOCH, UTC, key, many, verified
+from tests.edge.store.made import EPOCH, LATER_S, UTC, key, many, verified
 
 ROWS = 100
 KEY = key(stream="frontend")
@@ -73,6 +73,22 @@ def test_a_table_that_is_gone_is_made_again(folder: Path) -> None:
     DirectoryStore(folder, "lab", compact_every_s=None).close()
     after = {path.name: path.read_bytes() for path in (folder / "frontend").rglob("*.parquet")}
     assert {name: after[name] for name in before} == before
+    assert verified(folder).good
+
+
+def test_its_files_are_joined_like_the_others(folder: Path) -> None:
+    query = "SELECT * FROM frontend ORDER BY seq"
+    with open_tables(folder) as db:
+        before = db.sql(query).fetchall()
+    store = DirectoryStore(folder, "lab", compact_every_s=None, utc_s=lambda: LATER_S)
+    store.rotate()
+    store.compact()
+    store.compact()
+    assert store.join() == 4
+    store.close()
+    assert len(list(folder.glob("frontend/*/*/*.parquet"))) == 1
+    with open_tables(folder) as db:
+        assert db.sql(query).fetchall() == before
     assert verified(folder).good
 
 

@@ -1,4 +1,4 @@
-"""A store's process is killed at random moments, the compactor at work: 0 lost, 0 twice."""
+"""A store's process is killed at random moments, compactor and joiner at work: 0 lost, 0 twice."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.store.directory import DirectoryStore
+from tests.edge.store.joinable import globbed
 from tests.edge.store.made import key, verified
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
@@ -51,6 +52,8 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     assert report.good
     assert report.frames == mark.contiguous
     assert list(tmp_path.glob("frames/*/*/*.parquet"))
+    assert set(globbed(tmp_path).values()) == {1}
+    assert not LONG or list(tmp_path.glob("frames/*/*/*-*.parquet"))
 
 
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
