@@ -120,6 +120,11 @@ ROWS: Final = (
     _Row("outbox.syncs", "outbox_syncs", True, "Flushes to the disk for the outbox."),
     _Row("outbox_written_bytes", "outbox_written_bytes", True, "Bytes the outbox has handed to the disk."),
     _Row("outbox.thinned", "thinned_frames", True, "Sample frames replaced by tombstones for want of room."),
+    _Row("outbox.declared_lost", "declared_lost_frames", True, "Lost frames that tombstones stand for."),
+    _Row(
+        "outbox.unaccounted", "unaccounted_frames", False, "Frames that are not here; whether a store has them is open."
+    ),
+    _Row("outbox.of_unknown_epochs", "unknown_epoch_frames", False, "Frames a store lacks of epochs unknown here."),
     _Row("outbox.marks_refused", "marks_refused", True, "Watermarks that cannot be true, or of an unknown store."),
     _Row("certificate.days_left", "certificate_days", False, "Days until the client certificate expires."),
     _Row("flight_missed", "flight_missed_records", True, "Ring records that the flight record does not have."),

@@ -52,6 +52,10 @@ class Outbox(Strict):
     repeated: Count
     deleted: Count
     thinned: Count
+    declared_lost: Count
+    unaccounted: Count
+    elsewhere: dict[Rig, Count]
+    of_unknown_epochs: Count
     marks_refused: Count
     generations: dict[Rig, Id | None]
 
