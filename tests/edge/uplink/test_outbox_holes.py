@@ -207,6 +207,67 @@ def test_a_store_that_is_silent_may_have_it(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_store_that_does_not_speak_of_the_stream_may_have_it(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        lab, archive = FakeStore(scene), FakeStore(scene, "archive")
+        await lose(scene, [lab, archive])
+        # A word is of what was touched lately: of the samples the archive has said nothing yet.
+        archive.takes = lambda frame: frame.stream != "samples"
+        archive.has = {(1, "events"): set()}
+        await serve(scene, [lab, archive], 30)
+        assert buried(scene) == []
+        assert scene.status()["outbox"]["unaccounted"] == 30
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_a_frame_that_arrives_when_its_tombstone_is_on_the_way_is_no_lie(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        await lose(scene, [store])
+        await serve(scene, [store], 3)
+        # The broker answers no more: what is declared now cannot go out.
+        scene.broker.answers = False
+        scene.write(40)
+        for _ in range(8):
+            store.say()
+            await scene.wait(1)
+        assert buried(scene) == []
+        store.has[1, "samples"].add(20)
+        store.say()
+        await scene.wait(1)
+        scene.broker.answers = True
+        await scene.wait(12)
+        assert scene.status()["outbox"]["declared_lost"] == 30
+        assert scene.status()["outbox"]["marks_refused"] == 0
+        assert {frame.seq for frame in buried(scene)} == set(range(20, 50))
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_many_are_declared_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = OutboxFile.commit
+    sizes: list[int] = []
+
+    def commit(self: OutboxFile, rows: Sequence[Row], streams: Sequence[StreamRow]) -> Usage:
+        if rows and KINDS[rows[0].kind] == "tombstone":
+            sizes.append(len(rows))
+        return genuine(self, rows, streams)
+
+    monkeypatch.setattr(OutboxFile, "commit", commit)
+
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        await lose(scene, [store], lost=2 * CHUNK + 3)
+        await serve(scene, [store], 20)
+        await scene.end()
+
+    play(tmp_path, story)
+    assert sizes == [CHUNK, CHUNK, 3]
+
+
 def test_the_store_s_word_may_be_there_before_the_first_frame(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         store = FakeStore(scene)
@@ -282,7 +343,7 @@ def test_a_disk_that_does_not_take_the_tombstones_gets_them_later(
     refused: list[int] = []
 
     def commit(self: OutboxFile, rows: Sequence[Row], streams: Sequence[StreamRow]) -> Usage:
-        if rows and rows[0].kind == 4 and len(refused) < 3:
+        if rows and KINDS[rows[0].kind] == "tombstone" and len(refused) < 3:
             refused.append(len(rows))
             raise OutboxError("no room")
         return genuine(self, rows, streams)
