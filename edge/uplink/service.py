@@ -473,6 +473,7 @@ class _Uplink:
             outbox_written_bytes=self._outbox.usage.written_bytes,
             outbox=outbox_document(self._settings, self._outbox, self._redrive, self._retention, self._holes),
             stores=stores,
+            commands=self._relay.document(),
             fault=self._window.fault or self._outbox.fault,
             flight_fault=None if self._flight is None else self._flight.fault,
             metrics_fault=self._metrics.fault,

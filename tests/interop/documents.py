@@ -60,6 +60,12 @@ class Outbox(Strict):
     generations: dict[Rig, Id | None]
 
 
+class Commands(Strict):
+    relayed: Count
+    unanswered: Count
+    refused: dict[str, Count]
+
+
 class Uplink(Strict):
     connected: bool
     worker_state: str | None
@@ -79,6 +85,7 @@ class Uplink(Strict):
     outbox_written_bytes: Count | None
     outbox: Outbox | None
     stores: dict[Rig, Store]
+    commands: Commands | None
     certificate: Certificate | None
     flight_missed: Count
     fault: str | None
