@@ -191,7 +191,9 @@ class Holes:
         self._busy = False
         self._outbox.usage = usage
         self._outbox.declared += last - first + 1
-        self._later(held, first, last)
+        # Not what every store came to have meanwhile.
+        for begin, end in held.kept.within(first, last):
+            self._later(held, begin, end)
 
     def _not_declared(self, life: int, held: Held, first: int, last: int) -> None:
         held.undeclare(first, last)
