@@ -84,6 +84,8 @@ class Assembler:
         self.epoch: int | None = None
         """Of the last record read."""
         self.prev_epoch: int | None = None
+        self.former: set[int] = set()
+        """Epochs that were before one that was read from its beginning."""
         self.worker: dict[str, Any] | None = None
         """The last STATUS record of this epoch."""
         self._latest: Latest | SampleRun | None = None
@@ -208,6 +210,8 @@ class Assembler:
         if record.kind == Kind.EPOCH:
             previous = doc.get("prev_epoch")
             self.prev_epoch = previous if type(previous) is int else None
+            if self.prev_epoch is not None:
+                self.former.add(self.prev_epoch)
         try:
             payload = frames.doc_frame(kind, self._rig, record.epoch, record.seq, doc, self._utc())
         except FrameError as error:

@@ -28,8 +28,12 @@ STOP: Final = b"stop"
 _USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
 
+REASONS: Final = ("bad_response_topic", "malformed", "retained", "too_large", "too_many")
+"""Why the uplink refuses a command, all there are; the last for coming too fast."""
+
+
 class MalformedError(Exception):
-    """No command. ``reason`` is a stable word."""
+    """No command. ``reason`` is a stable word, one of :data:`REASONS`."""
 
     def __init__(self, reason: str, message: str) -> None:
         """Say what is wrong."""

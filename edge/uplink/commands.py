@@ -22,7 +22,7 @@ from edge.broker_link import FAILURE
 from edge.clock import Clock
 from edge.control_client import MAX_MESSAGE, VERSION
 from edge.rundir import CONTROL_SOCKET
-from edge.uplink.command_form import MAX_CORRELATION, MalformedError, is_reply_topic, plan_only, read, to_json
+from edge.uplink.command_form import MAX_CORRELATION, REASONS, MalformedError, is_reply_topic, plan_only, read, to_json
 from edge.uplink.mqtt import BrokerLostError, Incoming, Publication, reason_text
 from edge.uplink.settings import UplinkSettings
 
@@ -76,13 +76,20 @@ class CommandRelay:
         self._paid: dict[str, int] = {}
         self._unheard: dict[str, int] = {}
         self.relayed = 0
-        self.refused = 0
-        """Here, not by the worker."""
+        """Commands that the worker answered, whatever it said."""
+        self.unanswered = 0
+        """Commands that nobody answered."""
+        self.refused = dict.fromkeys(REASONS, 0)
+        """Here, not by the worker; by reason."""
 
     @property
     def topic_filter(self) -> str | None:
         """What to subscribe to, without what the broker kept; None where nobody may ask for anything."""
         return f"{self._prefix}+" if self._settings.remote_users else None
+
+    def document(self) -> dict[str, Any]:
+        """Return the counts since the start, for the status document."""
+        return {"relayed": self.relayed, "unanswered": self.unanswered, "refused": dict(self.refused)}
 
     def take(self, incoming: Incoming) -> None:
         """Put one message on its way; never waits, and raises nothing whatever it holds."""
@@ -100,7 +107,8 @@ class CommandRelay:
         if known and message["verb"] == "stop":
             self._take_stop(_Command(user, message, [incoming]))
         elif len(self._others) < MOST_WAITING and self._may(user if known else ""):
-            self.refused += "refused" in message
+            if "refused" in message:
+                self.refused[message["refused"][0]] += 1
             self._others.append(_Command(user, message, [incoming]))
             self._other_came.set()
         else:
@@ -124,7 +132,7 @@ class CommandRelay:
         return True
 
     def _turn_away(self, who: str, incoming: Incoming) -> None:
-        self.refused += 1
+        self.refused["too_many"] += 1
         self._unheard[who] = self._unheard.get(who, 0) + 1
         said = f"more than {BURST} commands at once, or than {1e9 / EVERY_NS:.0f} a second; try again in a moment"
         self._answer(incoming, _no("too_many", said))
@@ -177,12 +185,15 @@ class CommandRelay:
                 if self._clock.now_ns() >= until_ns:
                     break
                 await self._clock.sleep_until(self._clock.now_ns() + STOP_PAUSE_NS)
+        # What was refused here is only reported to the worker; of stops several may share an answer.
+        count = 0 if "refused" in command.message else len(command.to)
         if reply is None:
+            self.unanswered += count
             self._log.warning("command not answered by the controller", user=command.user, why=why)
             done = "; whether it was done the rig's status tells" if command.message["verb"] == "run" else ""
             reply = _no("no_controller", f"the controller does not answer ({why}){done}")
         else:
-            self.relayed += 1
+            self.relayed += count
         for incoming in command.to:
             self._answer(incoming, reply)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge.uplink.held import Held
+from edge.uplink.holes import Holes
 from edge.uplink.metrics import StoreFigures
 from edge.uplink.outbox import Outbox
 from edge.uplink.ranges import Ranges
@@ -41,7 +42,9 @@ def _behind(streams: list[tuple[Held, Ranges]], now_ns: int) -> tuple[int, float
     return waiting, round(age_ns / 1e9, 3)
 
 
-def outbox_document(settings: UplinkSettings, outbox: Outbox, redrive: Redrive, retention: Retention) -> dict[str, Any]:
+def outbox_document(
+    settings: UplinkSettings, outbox: Outbox, redrive: Redrive, retention: Retention, holes: Holes
+) -> dict[str, Any]:
     """Return what the status document says of the outbox, beside the numbers that are metrics, too."""
     return {
         "note": None if settings.stores else NOT_STORED,
@@ -58,6 +61,10 @@ def outbox_document(settings: UplinkSettings, outbox: Outbox, redrive: Redrive, 
         "repeated": outbox.repeated,
         "deleted": retention.deleted,
         "thinned": retention.thinned,
+        "declared_lost": outbox.declared,
+        "unaccounted": holes.unaccounted,
+        "elsewhere": holes.elsewhere,
+        "of_unknown_epochs": holes.unknown,
         "marks_refused": redrive.refused,
         "generations": {name: state.generation for name, state in redrive.stores.items()},
     }

@@ -7,12 +7,14 @@ from typing import Any, Final
 
 import msgpack
 
-from edge.uplink.outbox_file import StreamRow
+from edge.uplink.outbox_file import MAX_SEQ, StreamRow
 from edge.uplink.ranges import Ranges
 from edge.uplink.spans import Spans
 
 AGES: Final = 2048
 """Notes of when frames were committed, for the age of the oldest; older notes are thinned out."""
+UNKNOWN_HIGH: Final = MAX_SEQ + 1
+""":attr:`Held.high` of a stream of which nothing ever came: of an earlier epoch, known from the stores only."""
 _AGE_NS: Final = 1_000_000_000
 
 
@@ -42,6 +44,8 @@ class Held:
         """One more than the highest frame ever committed."""
         self.kept = Ranges()
         """Frames on disk."""
+        self.absent = Ranges()
+        """Frames below :attr:`high` that never came, or went with a damaged outbox; a store may have them."""
         self.todo = Ranges()
         """Of these: to be sent, and not in memory for it."""
         self.unsent = Ranges()
@@ -69,6 +73,7 @@ class Held:
 
     def committed(self, first: int, last: int, now_ns: int) -> None:
         """Frames ``first``..``last`` are on disk."""
+        self.absent.add(self.high, first - 1)
         self.high = max(self.high, last + 1)
         self.kept.add(first, last)
         self.unsent.add(first, last)
@@ -76,6 +81,31 @@ class Held:
             self._ages.append((now_ns, first))
             if len(self._ages) > AGES:
                 del self._ages[1::2]
+
+    def begins(self, seq: int) -> None:
+        """Note the first frame that came, ``seq``. What lies below was never here."""
+        self.absent.add(self.high, seq - 1)
+        self.high = max(self.high, seq)
+        self.fresh = False
+
+    def vanished(self, first: int, last: int) -> None:
+        """Note that frames ``first``..``last``, which are to be sent, are not on the disk."""
+        for begin, end in self.todo.within(first, last):
+            self.absent.add(begin, end)
+        self.deleted(first, last)
+
+    def declare(self, first: int, last: int) -> None:
+        """Note that tombstones take the places of ``first``..``last``."""
+        self.absent.remove(first, last)
+        self.kept.add(first, last)
+        self.unsent.add(first, last)
+        # Of the frames themselves one may be on its way to a store still: its word would be no lie.
+        self.unsure.add(first, last)
+
+    def undeclare(self, first: int, last: int) -> None:
+        """Take that back: they could not be written."""
+        self.deleted(first, last)
+        self.absent.add(first, last)
 
     def age_ns(self, seq: int, now_ns: int) -> int:
         """Return for how long a frame has been here, about; what an earlier process committed counts from our start."""
@@ -145,6 +175,7 @@ class Held:
         state = {
             "high": self.high,
             "kept": list(self.kept),
+            "absent": list(self.absent),
             "acked": list(self.acked),
             "covered": {store: list(ranges) for store, ranges in self.covered.items()},
             "generations": self.generations,
@@ -171,6 +202,7 @@ class Held:
         if highest >= 0:
             # A row that the state knows nothing of is sent once too often rather than never.
             held.kept.add(lowest, (held.kept.first if held.kept else highest + 1) - 1)
+        held.absent = Ranges(state.get("absent", ())).minus(held.kept)
         held.acked = Ranges(state.get("acked", ())).both(held.kept)
         held.covered = {store: Ranges(ranges).both(held.kept) for store, ranges in state.get("covered", {}).items()}
         held.generations = dict(state.get("generations", {}))

@@ -178,7 +178,7 @@ class Lane:
         for row in rows:
             seq = row.id & MAX_SEQ
             if seq > at:
-                held.deleted(at, seq - 1)
+                held.vanished(at, seq - 1)
             at = seq + 1
             if seq not in held.todo:
                 continue
@@ -190,7 +190,7 @@ class Lane:
             self._page.append(Entry(held, seq, KINDS[row.kind], row.payload, row.crc))
         if at <= end:
             # Not there: nothing to send, and nothing to wait for.
-            held.deleted(at, end)
+            held.vanished(at, end)
         self._wake()
 
     def _bury(self, held: Held, seq: int) -> None:

@@ -74,6 +74,8 @@ class Figures:
     """What else the outbox says of itself, in words and numbers."""
     stores: Mapping[str, StoreFigures] = field(default_factory=dict)
     """By name, those that must have a frame before it is deleted."""
+    commands: Mapping[str, Any] | None = None
+    """From the broker: ``relayed``, ``unanswered``, and ``refused`` here, by reason."""
     certificate: Mapping[str, Any] | None = None
     """Of this client: ``days_left`` and more; None without TLS."""
     flight_missed: int = 0
@@ -120,7 +122,14 @@ ROWS: Final = (
     _Row("outbox.syncs", "outbox_syncs", True, "Flushes to the disk for the outbox."),
     _Row("outbox_written_bytes", "outbox_written_bytes", True, "Bytes the outbox has handed to the disk."),
     _Row("outbox.thinned", "thinned_frames", True, "Sample frames replaced by tombstones for want of room."),
+    _Row("outbox.declared_lost", "declared_lost_frames", True, "Lost frames that tombstones stand for."),
+    _Row(
+        "outbox.unaccounted", "unaccounted_frames", False, "Frames that are not here; whether a store has them is open."
+    ),
+    _Row("outbox.of_unknown_epochs", "unknown_epoch_frames", False, "Frames a store lacks of epochs unknown here."),
     _Row("outbox.marks_refused", "marks_refused", True, "Watermarks that cannot be true, or of an unknown store."),
+    _Row("commands.relayed", "commands_relayed", True, "Commands that the controller answered, whatever it said."),
+    _Row("commands.unanswered", "commands_unanswered", True, "Commands that the controller did not answer."),
     _Row("certificate.days_left", "certificate_days", False, "Days until the client certificate expires."),
     _Row("flight_missed", "flight_missed_records", True, "Ring records that the flight record does not have."),
 )
@@ -129,6 +138,7 @@ STORE_ROWS: Final = (
     _Row("lag_s", "store_lag_seconds", False, "Age of the oldest frame that this store has not committed."),
     _Row("heard_s", "store_watermark_age_seconds", False, "Time since this store's last watermark."),
 )
+REFUSED: Final = _Row("commands.refused", "commands_refused", True, "Commands that the uplink refused, by reason.")
 WORDS: Final = (
     "fault",
     "outbox.fault",
@@ -178,6 +188,11 @@ class _Collector:
                 if (value := store[row.path]) is not None:
                     metric.add_metric([self._rig, name], float(value))
             yield metric
+        if (reasons := at(document, REFUSED.path)) is not None:
+            refused = CounterMetricFamily(PREFIX + REFUSED.name, REFUSED.help, labels=["rig", "reason"])
+            for reason, count in reasons.items():
+                refused.add_metric([self._rig, reason], float(count))
+            yield refused
         faults = GaugeMetricFamily(PREFIX + "fault", "1 where the status document names one.", labels=["rig", "what"])
         for name in WORDS:
             faults.add_metric([self._rig, name], float(at(document, name) is not None))

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from edge import frames
 from edge.clock import Clock
 from edge.uplink.assemble import Built
-from edge.uplink.held import Held
+from edge.uplink.held import UNKNOWN_HIGH, Held
 from edge.uplink.jobs import Jobs
 from edge.uplink.outbox_file import (
     KINDS,
@@ -31,6 +31,7 @@ from edge.uplink.outbox_file import (
     Usage,
     row_id,
 )
+from edge.uplink.ranges import Ranges
 from edge.uplink.salvage import Loaded, load
 from edge.uplink.settings import UplinkSettings
 from edge.uplink.thinning import thin
@@ -121,6 +122,8 @@ class Outbox:
         self.quarantined: str | None = None
         """Where a damaged outbox was put, since this process began."""
         self.salvaged = 0
+        self.declared = 0
+        """Frames that were lost, each of which a tombstone stands for now; since this process began."""
         self.repeated = 0
         """Frames read from the ring that were here already."""
         self.failure: Exception | None = None
@@ -146,6 +149,7 @@ class Outbox:
         if result.aside is not None:
             self.quarantined = str(result.aside)
             self.salvaged = result.salvaged
+            self.declared += result.declared
             self._log.error(
                 "the outbox was damaged: put aside, and begun anew with what could be read of it",
                 aside=str(result.aside),
@@ -185,6 +189,8 @@ class Outbox:
         self._newest.clear()
         for entry in waiting:
             entry.held = self._held(entry.held.epoch, entry.held.stream)
+            if entry.held.fresh:
+                entry.held.begins(entry.seq)
             if entry.seq not in entry.held.kept:
                 self._newest[entry.held] = entry.seq
                 self._waiting.append(entry)
@@ -209,9 +215,7 @@ class Outbox:
         """Take a frame; one that is here already, read from the ring once more, is left."""
         held = self._held(built.epoch, stream)
         if held.fresh:
-            # What lies below was never here.
-            held.high = built.seq
-            held.fresh = False
+            held.begins(built.seq)
         if built.seq < held.high or built.seq <= self._newest.get(held, -1):
             self.repeated += 1
             return
@@ -333,13 +337,36 @@ class Outbox:
         """Return the job that reads these frames."""
         return partial(self._file.read, held.sid, first, last, limit)
 
+    def _tombstone(self, held: Held, seq: int, cause: str, utc: frames.UtcMapping) -> Row:
+        doc = {"stream": held.stream, "from": seq, "to": seq, "cause": cause}
+        payload = frames.tombstone_in_place(self._settings.rig, held.epoch, held.stream, seq, doc, utc)
+        return Row.of(row_id(held.sid, seq), KINDS.index("tombstone"), payload)
+
     def bury(self, held: Held, seq: int, cause: str) -> Callable[[], Usage]:
         """Return the job that puts a tombstone where a frame is that can no longer be read."""
-        doc = {"stream": held.stream, "from": seq, "to": seq, "cause": cause}
-        payload = frames.tombstone_in_place(self._settings.rig, held.epoch, held.stream, seq, doc, self._utc())
-        row = Row.of(row_id(held.sid, seq), KINDS.index("tombstone"), payload)
+        row = self._tombstone(held, seq, cause, self._utc())
         self._log.error("a frame in the outbox is not what was written: a tombstone takes its place", seq=seq)
         return partial(self._file.replace, [row])
+
+    def declare(self, held: Held, first: int, last: int, cause: str, now_ns: int) -> Callable[[], Usage]:
+        """Note that these are lost, and return the job that puts tombstones in their places; with the stream's state.
+
+        Where a frame is, it stays: the file takes no second one of a number.
+        """
+        utc = self._utc()
+        rows = [self._tombstone(held, seq, cause, utc) for seq in range(first, last + 1)]
+        held.declare(first, last)
+        return partial(self._file.commit, rows, [held.row(now_ns)])
+
+    def adopt(self, epoch: int, stream: str, absent: Ranges) -> Held:
+        """Make a stream of an earlier epoch, of which nothing is here and these frames are missing."""
+        held = self._held(epoch, stream)
+        held.fresh = False
+        # How many there were nobody knows any more; whatever a store says that it has can be true.
+        held.high = UNKNOWN_HIGH
+        held.absent = absent
+        self.touch(held)
+        return held
 
     def thin(self, held: Held, first: int, last: int) -> Callable[[], tuple[Usage, int, int]]:
         """Return the job that puts tombstones where sample frames are; see :func:`thin`."""

@@ -36,6 +36,11 @@ class StoreState:
     heard_ns: int | None = None
     refused: str | None = None
     """Why its last word was not taken."""
+    said: Watermark | None = None
+    """Its last word that was taken."""
+    payload: bytes = b""
+    spoke_ns: int = 0
+    """When it last said something new: after a broken connection the broker repeats its last word."""
 
 
 class Redrive:
@@ -115,6 +120,9 @@ class Redrive:
             return
         if checked is not None and self._outbox.is_open:
             self._apply(said, checked)
+            state = self.stores[store]
+            if message.payload != state.payload:
+                state.said, state.payload, state.spoke_ns = said, message.payload, self._clock.now_ns()
 
     def _refuse(self, store: str, why: str) -> None:
         self.refused += 1

@@ -217,4 +217,8 @@ def _declare(file: OutboxFile, rig: str, found: dict[tuple[int, str], _Found]) -
 def _state_row(one: _Found) -> StreamRow:
     state = {**one.state, "kept": list(one.kept)}
     state["high"] = max(one.state.get("high", 0), one.kept.last + 1)
+    # What is neither here nor declared, a store may have. Without a state nobody knows what there was: all of it.
+    absent = Ranges(one.state.get("absent", ()))
+    absent.update(one.state.get("kept", [(0, state["high"] - 1)]))
+    state["absent"] = list(absent.minus(one.kept))
     return StreamRow(one.sid, one.epoch, one.stream, msgpack.packb(state))

@@ -25,6 +25,7 @@ from edge.uplink.certificate import Certificate
 from edge.uplink.commands import CommandRelay
 from edge.uplink.figures import outbox_document, store_figures
 from edge.uplink.flight import FlightWriter
+from edge.uplink.holes import Holes
 from edge.uplink.jobs import InlineJobs, Jobs, ThreadJobs
 from edge.uplink.keeper import Keeper
 from edge.uplink.lanes import Lanes
@@ -119,6 +120,7 @@ class _Uplink:
         )
         self._lanes = Lanes(self._outbox, self._wake.set, settings)
         self._redrive = Redrive(settings, self._outbox, clock=clock, later=self._lanes.later, log=self._log)
+        self._holes = Holes(settings, self._outbox, self._redrive.stores, later=self._lanes.later, log=self._log)
         self._retention = Retention(settings, self._outbox, log=self._log)
         self._window = Window(
             settings=settings,
@@ -247,6 +249,7 @@ class _Uplink:
         """The outbox begins, or begins anew after damage."""
         self._window.opened()
         self._redrive.opened()
+        self._holes.opened()
         self._lanes.opened()
 
     def _committed(self, group: list[Entry]) -> None:
@@ -295,6 +298,7 @@ class _Uplink:
         busy = self._drain(now_ns)
         self._outbox.turn(now_ns, more=busy)
         self._redrive.turn(now_ns)
+        self._holes.turn(now_ns, self._assembler.former)
         self._retention.turn(now_ns)
         self._window.send()
         if self._flight is not None:
@@ -468,8 +472,9 @@ class _Uplink:
             outbox_budget_used=round(self._retention.used, 4),
             outbox_commits=self._outbox.usage.commits,
             outbox_written_bytes=self._outbox.usage.written_bytes,
-            outbox=outbox_document(self._settings, self._outbox, self._redrive, self._retention),
+            outbox=outbox_document(self._settings, self._outbox, self._redrive, self._retention, self._holes),
             stores=stores,
+            commands=self._relay.document(),
             fault=self._window.fault or self._outbox.fault,
             flight_fault=None if self._flight is None else self._flight.fault,
             metrics_fault=self._metrics.fault,

@@ -125,6 +125,41 @@ def test_the_worker_gets_no_more_than_it_has_a_use_for() -> None:
     at_desk(test)
 
 
+def test_commands_are_counted_by_what_became_of_them() -> None:
+    async def test(desk: Desk) -> None:
+        desk.relay.take(incoming(GOOD))
+        desk.relay.take(incoming(GOOD, retain=True))
+        desk.relay.take(incoming(b"{"))
+        desk.relay.take(incoming({**GOOD, "v": 2}))
+        desk.relay.take(incoming({**GOOD, "args": {"x": "y" * MAX_COMMAND}}))
+        desk.relay.take(incoming(GOOD, response_topic="tipguard/reply/bob/rig-1/7"))
+        await desk.settle()
+        refused = {"bad_response_topic": 1, "malformed": 2, "retained": 1, "too_large": 1, "too_many": 0}
+        assert desk.relay.document() == {"relayed": 1, "unanswered": 0, "refused": refused}
+        # What was refused the worker hears of, for its record; that is no command that was relayed.
+        assert len(desk.asked) == 6
+        await desk.settle(10 * SECOND)
+        for _ in range(BURST + 3):
+            desk.relay.take(incoming(GOOD))
+        await desk.settle()
+        assert desk.relay.document() == {"relayed": 1 + BURST, "unanswered": 0, "refused": {**refused, "too_many": 3}}
+
+        async def nobody(_message: Mapping[str, Any]) -> dict[str, Any]:
+            raise ConnectionRefusedError("nobody there")
+
+        desk.reply = nobody
+        await desk.settle(10 * SECOND)
+        desk.relay.take(incoming(GOOD))
+        # Many that one answer is given to are many.
+        for _ in range(MOST_STOPS + 5):
+            desk.relay.take(incoming({**GOOD, "verb": "stop"}))
+        await desk.settle((MOST_STOPS + 1) * (STOP_FOR_NS + SECOND))
+        assert desk.relay.document()["unanswered"] == 1 + MOST_STOPS + 5
+        assert desk.relay.document()["relayed"] == 1 + BURST
+
+    at_desk(test)
+
+
 def test_without_users_nothing_is_subscribed_to() -> None:
     async def test(desk: Desk) -> None:
         assert desk.relay.topic_filter is None

@@ -52,8 +52,18 @@ class Outbox(Strict):
     repeated: Count
     deleted: Count
     thinned: Count
+    declared_lost: Count
+    unaccounted: Count
+    elsewhere: dict[Rig, Count]
+    of_unknown_epochs: Count
     marks_refused: Count
     generations: dict[Rig, Id | None]
+
+
+class Commands(Strict):
+    relayed: Count
+    unanswered: Count
+    refused: dict[str, Count]
 
 
 class Uplink(Strict):
@@ -75,6 +85,7 @@ class Uplink(Strict):
     outbox_written_bytes: Count | None
     outbox: Outbox | None
     stores: dict[Rig, Store]
+    commands: Commands | None
     certificate: Certificate | None
     flight_missed: Count
     fault: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -47,7 +48,9 @@ FULL: Final = Figures(
     outbox_written_bytes=14_000,
     stores={"lab": StoreFigures(15, 16.5, 0.5), "far": StoreFigures(17, 18.5, None)},
     outbox={"syncs": 21, "thinned": 22, "marks_refused": 23, "fault": None, "alarm": "half full"}
+    | {"declared_lost": 24, "unaccounted": 25, "of_unknown_epochs": 26}
     | {"watermark_fault": None, "quarantined": None},
+    commands={"relayed": 27, "unanswered": 28, "refused": {"malformed": 29, "too_many": 30}},
     certificate={"name": "rig-1", "days_left": 19.5, "fault": None},
     flight_missed=20,
     fault="publish refused",
@@ -103,17 +106,28 @@ def test_every_figure_is_on_the_page_and_in_the_document(page: MetricsPage) -> N
         for store in ("lab", "far"):
             expected = said["stores"][store][row.path]
             assert seen.pop(at(row.name, store=store), None) == expected
+    assert seen.pop(at("commands_refused_total", reason="malformed")) == 29
+    assert seen.pop(at("commands_refused_total", reason="too_many")) == 30
     assert seen.pop(at("worker_state", state="ENERGISED")) == 1
     assert seen.pop(at("worker_answers")) == 1
     assert [seen.pop(at("fault", what=what)) for what in metrics.WORDS] == [1, 0, 1, 0, 0, 0, 0, 0]
     assert seen.pop(at("figures_age_seconds")) == 0
     assert seen == {}
     # A figure added later has to find its place on the page.
+    assert metrics.REFUSED.path.partition(".")[0] == "commands"
     rows = {path.partition(".")[0] for path in (*(row.path for row in metrics.ROWS), *metrics.WORDS)}
     rows |= {"stores", "worker_state"}
     assert rows == {field.name for field in dataclasses.fields(Figures)}
     assert {row.path for row in metrics.STORE_ROWS} == {field.name for field in dataclasses.fields(StoreFigures)}
     json.dumps(said, allow_nan=False)
+
+
+def test_the_list_of_metrics_is_that_of_the_page(page: MetricsPage) -> None:
+    page.show(FULL)
+    there = {name for name, _ in scrape(port_of(page))}
+    table = (ROOT / "docs/interop.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\|[^|]*\| `(tipguard_\w+)` \|", table, re.MULTILINE))
+    assert listed == there
 
 
 def test_what_is_not_known_is_absent_and_not_zero(page: MetricsPage) -> None:

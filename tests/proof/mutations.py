@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from edge.uplink import lanes, outbox_file, redrive, window
+from edge.uplink import holes, lanes, outbox_file, redrive, window
 from edge.uplink.held import Held
 from edge.uplink.ranges import Ranges
 from edge.watermark import Watermark
@@ -86,6 +86,11 @@ def take_a_refusal_for_an_acknowledgement() -> None:
     change(window, "FAILURE", 0x100)
 
 
+def declare_nothing() -> None:
+    """What went with an outbox that is no more is not looked for."""
+    change(holes.Holes, "turn", lambda _self, _now_ns, _former: None)
+
+
 def sync_nothing() -> None:
     """SQLite does not wait for the disk."""
     genuine = outbox_file.OutboxFile.open
@@ -109,6 +114,7 @@ MUTATIONS: Final[dict[str, Callable[[], None]]] = {
         ignore_a_store_that_goes_back,
         forget_what_was_under_way,
         take_a_refusal_for_an_acknowledgement,
+        declare_nothing,
         sync_nothing,
     )
 }

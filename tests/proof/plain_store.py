@@ -13,6 +13,7 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,7 +137,7 @@ class PlainStore:
         document = Watermark(self.args.name, self.generation, rig, tuple(self.mark(key) for key in keys[-256:]))
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = "application/json"
-        payload = encode(document, "2026-11-26T00:00:00Z")
+        payload = encode(document, datetime.now(UTC).isoformat(timespec="milliseconds"))
         self.client.publish(topic(rig, self.args.name), payload, qos=1, retain=True, properties=properties)
 
     def mark(self, key: tuple[str, int, str]) -> Mark:

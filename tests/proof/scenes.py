@@ -7,16 +7,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgpack
 import paho.mqtt.publish
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.watermark import Mark, Watermark, encode, topic
-from hil.balance import Balance
+from hil.balance import Balance, Held
+from tests.proof import plain_store
 from tests.proof.chains import BROKER, FEEDER, LAB, RIG, STORE, STORED_S, UPLINK, Proof, idle
 from tests.proof.disk import Disk
 from tests.proof.stores import Plain, StoreKind
@@ -332,6 +334,69 @@ def budget_reached_and_thinned(play: Play) -> Balances:
         results = play.finish(proof)
         assert results[LAB].thinned > 0
         return results
+
+
+def _destroy_the_outbox(proof: Proof) -> None:
+    files = list(proof.outbox.glob("outbox.sqlite*"))
+    assert files
+    for path in files:
+        path.unlink()
+
+
+def destroyed_outbox(play: Play) -> Balances:
+    """The outbox is gone, with all that the ring was released into it while the store was away; measuring goes on."""
+    words, lines = (*KEEP, *play.uplink), "max_queued_messages 10"
+    with Proof(play.directory, broker_lines=lines, uplink=words, kind=play.kind) as proof:
+        proof.chain.start()
+        proof.wait_given(1000)
+        proof.wait_stored()
+        proof.chain.kill(LAB_PART)
+        proof.wait_given(2000 * play.size)
+        proof.chain.kill(UPLINK, BROKER)
+        _destroy_the_outbox(proof)
+        proof.chain.start(BROKER, LAB_PART, UPLINK)
+        # Of every stream something comes that lies above the hole: what was the last of its stream nobody misses.
+        proof.wait_given(6000)
+        results = play.finish(proof)
+        assert results[LAB].declared > 0 or not play.strict
+        return results
+
+
+def destroyed_outbox_of_two_stores(play: Play) -> Balances:
+    """The same with one of two stores away: what the other has is no loss, and is brought from there."""
+    stores, words, lines = (LAB, CLOUD), (*KEEP, *play.uplink), "max_queued_messages 10"
+    with Proof(play.directory, stores=stores, broker_lines=lines, uplink=words, kind=play.kind) as proof:
+        proof.chain.start()
+        proof.wait_given(1000)
+        proof.wait_stored()
+        proof.wait_stored(CLOUD)
+        proof.chain.kill(CLOUD_PART)
+        proof.wait_given(2000 * play.size)
+        proof.wait_stored()
+        proof.chain.kill(UPLINK, BROKER)
+        _destroy_the_outbox(proof)
+        proof.chain.start(BROKER, CLOUD_PART, UPLINK)
+        proof.wait_given(6000)
+        # Time for a mistake: all of it could be declared by now.
+        elsewhere = proof.marks.wait_status(
+            "frames that are elsewhere",
+            lambda status: status["uplink"] and status["uplink"]["outbox"]["elsewhere"][CLOUD] > 0,
+            STORED_S,
+        )["uplink"]["outbox"]
+        assert elsewhere["declared_lost"] < elsewhere["elsewhere"][CLOUD]
+        proof.chain.kill(LAB_PART, CLOUD_PART)
+        _bring(proof.held(LAB), play.directory / CLOUD)
+        proof.chain.start(LAB_PART, CLOUD_PART)
+        return play.finish(proof)
+
+
+def _bring(frames: Iterable[Held], to: Path) -> None:
+    """Put into a plain store what it lacks, as ``tipguard store import`` does with stores of ours."""
+    there = {one[:4] for one in plain_store.held_in(to)}
+    with (to / plain_store.FILE).open("ab") as file:
+        for one in frames:
+            if one[:4] not in there:
+                file.write(msgpack.packb((one.rig, f"{one.epoch:016x}", one.stream, one.seq, one.payload)))
 
 
 def full_disk_of_the_store(play: Play) -> Balances:

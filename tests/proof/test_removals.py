@@ -32,6 +32,7 @@ UPLINK: dict[str, Scene] = {
     "ignore_a_store_that_goes_back": scenes.store_gone_back_unsaid,
     "forget_what_was_under_way": scenes.broker_dies_again_and_again,
     "take_a_refusal_for_an_acknowledgement": scenes.broker_denies_without_stores,
+    "declare_nothing": scenes.destroyed_outbox,
 }
 STORE: dict[str, tuple[Scene, str]] = {
     "sync_nothing": (scenes.power_cut_of_the_store, "lost"),

@@ -32,6 +32,8 @@ REST: dict[Scene, list[type[Plain | Ours]]] = {
     scenes.slow_disk: [Plain],
     scenes.budget_reached: [Plain],
     scenes.budget_reached_and_thinned: [Ours],
+    scenes.destroyed_outbox: [Plain, Ours],
+    scenes.destroyed_outbox_of_two_stores: [Plain],
     scenes.full_disk_of_the_store: [Ours],
     scenes.power_cut_of_the_store: [Plain, Ours],
     scenes.store_dies_between_word_and_deed: [Plain, Ours],

@@ -206,10 +206,14 @@ class FakeStore:
             made.append(Mark(epoch, stream, contiguous, top, tuple(zip(starts, ends, strict=True))))
         return tuple(made)
 
-    def say(self, marks: tuple[Mark, ...] | None = None) -> None:
-        """Publish the watermark; ``marks``: other than the true ones."""
+    def word(self, marks: tuple[Mark, ...] | None = None) -> bytes:
+        """Return the watermark as of now; ``marks``: other than the true ones."""
         document = Watermark(self.name, self.generation, "rig-1", self.marks() if marks is None else marks)
-        self.scene.broker.deliver(f"watermark/{self.name}", encode(document, "2026-01-01T00:00:00Z"))
+        return encode(document, f"{self.scene.clock.now_ns()} ns")
+
+    def say(self, marks: tuple[Mark, ...] | None = None) -> None:
+        """Publish the watermark."""
+        self.scene.broker.deliver(f"watermark/{self.name}", self.word(marks))
 
     async def serve(self, seconds: float) -> None:
         """Take and say, five times a second."""
