@@ -28,7 +28,7 @@ ROOM_S: Final = 2.0
 """For a host that gives a process no time: the promise is about the disk, not about this one's load."""
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1"),
 ]
