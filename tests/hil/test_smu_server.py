@@ -21,7 +21,7 @@ import serial
 from hil.serving import NICER_BY, going_first
 from hil.smu import SmuOptions, serve_smu
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
