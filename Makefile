@@ -6,10 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST_ARGS ?=
+BESIDE ?= auto
 BENCHES ?= observe
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# Images of Python often say so; then each of the hundreds of processes that the tests start compiles its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench docs-check lock-check clean
@@ -40,12 +43,14 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	$(BIN)/tipguard demo
 
-# What reads no wall clock is spread over the cores; what needs real ports and processes runs alone behind it. Exit code
-# 5 of one half is "none selected", which PYTEST_ARGS='-k ...' may well mean; of both it is a mistake.
+# What runs in memory is spread over the cores; what starts real programs and waits for them runs a few at a time; what
+# measures times runs alone. Exit code 5 of a part is "none selected", which PYTEST_ARGS='-k ...' may well mean; of all
+# three it is a mistake.
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n auto -m "not realtime" $(PYTEST_ARGS); spread=$$?; \
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not processes and not realtime" $(PYTEST_ARGS); spread=$$?; \
+	$(BIN)/python -m pytest -n $(BESIDE) --dist worksteal -m "processes and not realtime" $(PYTEST_ARGS); beside=$$?; \
 	$(BIN)/python -m pytest -m realtime $(PYTEST_ARGS); alone=$$?; \
-	case "$$spread $$alone" in "0 0"|"0 5"|"5 0") ;; *) echo "make: tests failed (exit $$spread spread, $$alone alone)" >&2; exit 1;; esac
+	case "$$spread$$beside$$alone" in 555|*[!05]*) echo "make: tests failed (exit $$spread spread, $$beside beside, $$alone alone)" >&2; exit 1;; esac
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -24,8 +24,11 @@ SERVICES: dict[str, Callable[[], object]] = {
 }
 
 
-ALONE = frozenset({"realtime", "proof", "frontend_qemu"})
-"""Folders whose tests run real programs against the clock: not beside others."""
+ALONE = frozenset({"realtime"})
+"""Folders whose tests measure time on real programs: not beside others, unless marked as processes."""
+
+BESIDE = frozenset({"proof", "frontend_qemu"})
+"""Folders whose tests start real programs and wait for them: a few at a time, unless marked as realtime."""
 
 LONG_BENCHES = {"emulated-stage": "a stage", "emulated-frontend-qemu": "a front end under QEMU"}
 """Benches of the rig fixture that only long rounds use."""
@@ -51,8 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip what needs a bench; mark as long what runs more rounds with TIPGUARD_LONG=1."""
     no_bench = pytest.mark.skip(reason="needs a real instrument: --rig FILE -m hardware")
     for item in items:
-        if ALONE & set(item.path.parts):
+        kinds = {mark.name for mark in item.iter_markers()} & {"realtime", "processes"}
+        if ALONE & set(item.path.parts) and not kinds:
             item.add_marker("realtime")
+        if BESIDE & set(item.path.parts) and not kinds:
+            item.add_marker("processes")
         if item.get_closest_marker("hardware") and config.getoption("tipguard_rig") is None:
             item.add_marker(no_bench)
         # Starting on these benches takes seconds more; all of it is tested without the rig fixture, too.
@@ -64,6 +70,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         function = getattr(item, "function", None)
         if function is not None and function.__qualname__.split(".")[0] in with_long_rounds(item.path):
             item.add_marker("long")
+    if os.environ.get("TIPGUARD_LONG") == "1" and "PYTEST_XDIST_WORKER" in os.environ:
+        # What may take longest begins first: a core is left with minutes of work at the end otherwise.
+        items.sort(key=_patience_s, reverse=True)
+
+
+def _patience_s(item: pytest.Item) -> float:
+    """Return the time-out, in s, that a test or its module gives; 0 for the usual one."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker is not None and marker.args else 0.0
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,11 @@ LONG = "LONG"
 @functools.cache
 def with_long_rounds(path: Path) -> frozenset[str]:
     """Return the names of the functions and classes at the module's top from which LONG is reached; may be none."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    text = path.read_text(encoding="utf-8")
+    if LONG not in text:
+        # Most modules: what does not hold the name does not have to be parsed.
+        return frozenset()
+    body = ast.parse(text).body
     uses: dict[str, set[str]] = {}
     for statement in body:
         names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}

@@ -148,7 +148,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         someone.go_home()
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(180)
 def test_the_first_sweep_as_written(desk: Desk) -> None:
     printed: dict[str, str] = {}
@@ -200,7 +200,7 @@ def cli(rig: BenchRig, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 def test_after_a_trip_it_is_as_the_readme_says(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, RigSpec(load="ohmic:1e6")) as rig:

@@ -27,7 +27,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         someone.go_home()
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not LONG, reason="two minutes; set TIPGUARD_LONG=1")
 def test_a_map_and_a_memristor_as_written(desk: Desk) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 from typing import Any
 
 import msgpack
@@ -12,13 +11,14 @@ import msgpack
 from edge.controller.commission import NAME, CommissionPlan
 from edge.errors import PlanRefusedError
 from edge.experiments.steps import Plan
+from edge.instruments.drivers import points
 
 GROUP = "tipguard.experiments"
 
 
 def make_plan(name: object, parameters: object) -> Plan:
     """Return a validated plan; raise PlanRefusedError with what is wrong and what would be right."""
-    found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    found = points(GROUP)
     if not isinstance(name, str) or name not in {*found, NAME}:
         there_are = ", ".join(sorted({*found, NAME}))
         raise PlanRefusedError(f"plan {name!r:.80}: expected one of: {there_are}", reason="unknown_plan")

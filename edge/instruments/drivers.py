@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,18 @@ STAGE_GROUP = "tipguard.stage"
 FRONTEND_GROUP = "tipguard.frontend"
 
 
+@functools.cache
+def points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the entry points of ``group`` by name, as they were when first asked for.
+
+    What is installed does not change under a process, and to look through all packages takes milliseconds each time.
+    """
+    return {point.name: point for point in importlib.metadata.entry_points(group=group)}
+
+
 def make_smu(link: Link, config: Config) -> Smu:
     """Return the driver for ``smu.driver``; raise ConfigError naming those there are."""
-    found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    found = points(GROUP)
     point = found.get(config.smu.driver)
     if point is None:
         raise ConfigError(
@@ -37,7 +47,7 @@ def make_smu(link: Link, config: Config) -> Smu:
 
 def make_stage(transport: Transport, clock: Clock, config: Config) -> tuple[Stage, Contact]:
     """Return the driver for ``stage.driver`` and what tells contact; raise ConfigError naming those there are."""
-    found = {point.name: point for point in importlib.metadata.entry_points(group=STAGE_GROUP)}
+    found = points(STAGE_GROUP)
     point = found.get(config.stage.driver)
     if point is None:
         raise ConfigError(
@@ -53,7 +63,7 @@ def make_frontend(
 ) -> Frontend:
     """Return the driver for ``frontend.driver``; raise ConfigError naming those there are. ``nonce``: see Frontend."""
     name = "" if config.frontend is None else config.frontend.driver
-    found = {point.name: point for point in importlib.metadata.entry_points(group=FRONTEND_GROUP)}
+    found = points(FRONTEND_GROUP)
     point = found.get(name)
     if point is None:
         raise ConfigError(

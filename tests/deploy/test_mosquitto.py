@@ -25,7 +25,7 @@ from hil.errors import BenchOptionError
 from tests.deploy.lab_broker import BROKER, CONFIGURATION, NOT_AUTHORIZED, WAIT_S, Lab, Peer
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.skipif(mosquitto_path() is None, reason="needs mosquitto"),
 ]
 

@@ -19,7 +19,7 @@ from tests.deploy.own_systemd import OwnSystemd, missing
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 LACKS = missing() if LONG else None
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.timeout(240),
     pytest.mark.skipif(not LONG, reason="a real systemd with real units: TIPGUARD_LONG=1"),
     pytest.mark.skipif(LACKS is not None, reason=f"needs a systemd of its own as process 1, and there is no {LACKS}"),

@@ -14,7 +14,7 @@ from hil.processes import wait_for
 from hil.processes.child import Child
 from tests.deploy.fake_manager import WATCHDOG_S, Manager, service
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture

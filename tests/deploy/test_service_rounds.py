@@ -14,7 +14,7 @@ from hil.processes import wait_for
 from tests.deploy.fake_manager import WATCHDOG_S, Manager, service
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
-pytestmark = [pytest.mark.realtime, pytest.mark.skipif(not LONG, reason="more of a service's words: TIPGUARD_LONG=1")]
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(not LONG, reason="more of a service's words: TIPGUARD_LONG=1")]
 
 
 @pytest.fixture

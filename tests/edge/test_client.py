@@ -16,7 +16,7 @@ from edge.frames import UtcMapping, doc_frame, sample_frame
 from edge.samples import Sample
 from hil.broker import Broker, free_port
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 UTC = UtcMapping(0, True, 0)
 WAIT_S = 10.0
 

@@ -528,7 +528,7 @@ while True:
 """
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_killing_the_writer_at_any_moment_leaves_a_readable_ring(path: Path) -> None:
     killer = random.Random(20_240_117)
     size = 16 * 4096

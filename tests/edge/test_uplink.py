@@ -35,7 +35,7 @@ from edge.uplink import UplinkSettings, paho_short, run_uplink
 from edge.uplink.mqtt import Connection, OnMessage, Publication, connect
 from hil.broker import Broker, available, free_port
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 BROKERS = available()
 needs_mosquitto = pytest.mark.skipif("mosquitto" not in BROKERS, reason="needs mosquitto")
 EPOCH = 0xFEED

@@ -233,7 +233,7 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
 
 
 @needs_mosquitto
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 def test_the_script_sends_everything_once_and_its_outbox_is_empty(ground: Ground) -> None:
     payloads = ground.disk / "payloads"
@@ -248,7 +248,7 @@ def test_the_script_sends_everything_once_and_its_outbox_is_empty(ground: Ground
 
 
 @needs_mosquitto
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 def test_the_script_drains_what_it_finds(ground: Ground) -> None:
     outbox = ground.disk / "backlog"
@@ -257,7 +257,7 @@ def test_the_script_drains_what_it_finds(ground: Ground) -> None:
 
 
 @needs_mosquitto
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 def test_the_uplink_sends_the_same_from_a_ring(ground: Ground) -> None:
     ring = fill_ring(ground, 100)
@@ -267,7 +267,7 @@ def test_the_uplink_sends_the_same_from_a_ring(ground: Ground) -> None:
 
 
 @needs_mosquitto
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 def test_what_a_store_has_is_counted_anew_in_every_round(ground: Ground) -> None:
     ring = fill_ring(ground, 100)
@@ -281,7 +281,7 @@ def test_what_a_store_has_is_counted_anew_in_every_round(ground: Ground) -> None
 
 
 @needs_mosquitto
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 def test_the_uplink_drains_a_backlog_beside_a_rig_that_measures(ground: Ground) -> None:
     backlog = uplink_sides.build_backlog(ground, 300, lambda: None)
@@ -319,7 +319,7 @@ def test_the_picture_shows_every_round(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1")
 @needs_mosquitto
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(600)
 def test_all_of_it(tmp_path: Path) -> None:
     few = Amount(rounds=1, frames=1000, backlog=2000, soak=5000, day_s=5.0, sweep_v=0.2, events_hz=50.0)

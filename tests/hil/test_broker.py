@@ -20,7 +20,7 @@ from hil.broker import Broker, Kind, available, free_port
 from hil.errors import BenchFaultError, BenchOptionError
 
 KINDS: list[Kind] = available()
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 
 
 @contextmanager

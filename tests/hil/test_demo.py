@@ -196,7 +196,7 @@ def assert_drawn(path: Path) -> None:
     assert np.mean(pixels[..., :3].min(axis=2) < 0.5) > 0.003
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif(not LONG, reason="another start of three rigs; set TIPGUARD_LONG=1")
 def test_ctrl_c_with_bias_on_switches_off_first_and_leaves_nothing(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
@@ -212,7 +212,7 @@ def test_ctrl_c_with_bias_on_switches_off_first_and_leaves_nothing(tmp_path: Pat
         assert list(running.out.iterdir()) == []
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif(not LONG, reason="another start of three rigs; set TIPGUARD_LONG=1")
 def test_a_dead_worker_is_told_with_the_keepers_last_words(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
@@ -226,7 +226,7 @@ def test_a_dead_worker_is_told_with_the_keepers_last_words(tmp_path: Path) -> No
         assert running.family() == {}
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif(not LONG, reason="another start of three rigs; set TIPGUARD_LONG=1")
 def test_a_dead_child_is_told_with_its_last_lines(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
@@ -239,7 +239,7 @@ def test_a_dead_child_is_told_with_its_last_lines(tmp_path: Path) -> None:
         assert running.family() == {}
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not LONG, reason="a whole run and another start; set TIPGUARD_LONG=1")
 def test_stay_leaves_two_rigs_at_work_until_ctrl_c(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from edge.instruments.pi_gcs2 import PiGcs2
 from edge.instruments.port import HotSelector, OpenPort, SerialTransport
 from hil.stage import StageOptions, serve_stage
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 

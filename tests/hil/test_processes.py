@@ -167,7 +167,7 @@ def test_a_rig_that_never_ran_ends_without_a_verdict(tmp_path: Path) -> None:
         rig.start_smu()
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_an_instrument_that_does_not_start_says_why(tmp_path: Path) -> None:
     rig = BenchRig(tmp_path, RigSpec(load="ohmic:1e6", site="gb"))
     try:
@@ -177,7 +177,7 @@ def test_an_instrument_that_does_not_start_says_why(tmp_path: Path) -> None:
         rig.close()
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_a_controller_killed_with_bias_on_leaves_the_last_word_to_safe_off(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
         rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.03, back_scan=False)
@@ -214,7 +214,7 @@ class Listener(Subscriber):
         return bool(self.stopped())
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif(not available(), reason="no broker is installed")
 def test_two_rigs_at_the_same_time_know_nothing_of_each_other(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:

@@ -225,7 +225,7 @@ def standin(tmp_path: Path) -> Iterator[Path]:
             process.kill()
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif(not LONG, reason="the whole suite on another rig: TIPGUARD_LONG=1")
 def test_the_suite_on_a_rig_that_a_file_describes(pytester: pytest.Pytester, standin: Path) -> None:
     pytester.makepyfile(test_suite=SUITE)
@@ -239,7 +239,7 @@ def test_the_suite_on_a_rig_that_a_file_describes(pytester: pytest.Pytester, sta
     )
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif(not LONG, reason="two more starts of a controller: TIPGUARD_LONG=1")
 def test_what_the_controller_refuses_is_refused_with_its_reason(pytester: pytest.Pytester, standin: Path) -> None:
     pytester.makepyfile(

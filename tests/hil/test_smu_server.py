@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 import serial
 
+from hil.serving import NICER_BY, going_first
 from hil.smu import SmuOptions, serve_smu
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,6 +156,21 @@ def test_a_surge_and_its_cut_are_in_the_record(tmp_path: Path) -> None:
     assert safe["charge_c"] == pytest.approx(summary["charge_c"])
     assert 0 < safe["charge_c"] <= safe["peak_current_a"] * (safe["t_ns"] - onset["t_ns"]) * 1.000_001e-9
     assert summary["peak_v"] == pytest.approx(0.01 * k, abs=1e-9)
+
+
+def test_it_goes_before_ordinary_programs_and_only_while_it_serves(tmp_path: Path) -> None:
+    def nice(pid: int = 0) -> int:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+
+    before = nice()
+    wanted = max(-20, before - NICER_BY)
+    with going_first():
+        if nice() != wanted:
+            pytest.skip("nobody may go before others here (no CAP_SYS_NICE)")
+    assert nice() == before
+    with served(tmp_path / "smu") as server:
+        assert nice(server.process.pid) == wanted
+        assert server.stop()[0] == 0
 
 
 def test_the_line_is_paced(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_site_can_have_the_full_twin(tmp_path: Path) -> None:
     assert "--transients" not in smu_command(RigSpec(site="gb"), tmp_path / "smu", tmp_path / "truth")
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_the_process_of_a_rig_with_a_stage(tmp_path: Path) -> None:
     rig = BenchRig(tmp_path / "rig", RigSpec(stage=StageSpec(surface_um=42.0), seed=5))
     assert rig.stage_link == tmp_path / "rig" / "stage"
@@ -156,7 +156,7 @@ def test_the_process_of_a_rig_with_a_stage(tmp_path: Path) -> None:
     assert [entry["event"] for entry in rig.truth()] == ["stage_summary", "summary"]
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_a_rig_with_a_stage_that_does_not_start_says_why(tmp_path: Path) -> None:
     rig = BenchRig(tmp_path, RigSpec(stage=StageSpec(surface_um=200.0)))
     try:

@@ -165,6 +165,60 @@ def test_an_exception_in_a_loop_callback_ends_the_run(schedule: str) -> None:
         run_virtual(main)
 
 
+def test_whoever_a_timer_wakes_finds_the_time_of_the_timer() -> None:
+    async def main(clock: VirtualClock) -> list[int]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        clock.call_at(START_NS + 5, lambda: waiter.set_result(None))
+        for later in range(6, 20):
+            clock.call_at(START_NS + later, lambda: None)
+        await waiter
+        return [clock.now_ns()]
+
+    assert run_virtual(main) == [START_NS + 5]
+
+
+def test_nothing_follows_a_callback_that_failed() -> None:
+    later: list[int] = []
+
+    def bad() -> None:
+        raise KeyError("bad callback")
+
+    async def main(clock: VirtualClock) -> None:
+        asyncio.get_running_loop().call_later(0.1, bad)
+        clock.call_at(START_NS + 200_000_000, lambda: later.append(clock.now_ns()))
+        await asyncio.sleep(1)
+
+    with pytest.raises(KeyError, match="bad callback"):
+        run_virtual(main)
+    assert later == []
+
+
+def test_timers_that_wake_nobody_take_no_turn_of_the_loop() -> None:
+    async def main(clock: VirtualClock) -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        turns = fired = 0
+        turn = loop._process_events  # type: ignore[attr-defined] # what every turn of asyncio's loop calls once
+
+        def counted(events: object) -> None:
+            nonlocal turns
+            turns += 1
+            turn(events)
+
+        def fire() -> None:
+            nonlocal fired
+            fired += 1
+
+        loop._process_events = counted  # type: ignore[attr-defined]
+        for later in range(1, 1001):
+            clock.call_at(START_NS + later, fire)
+        await clock.sleep_until(START_NS + 2000)
+        return turns, fired
+
+    turns, fired = run_virtual(main)
+    assert fired == 1000
+    assert turns < 10
+
+
 def test_left_over_tasks_are_cancelled_and_may_clean_up() -> None:
     seen: list[str] = []
 

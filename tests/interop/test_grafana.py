@@ -27,7 +27,7 @@ FROM, TO = "2023-11-14T22:13:00Z", "2023-11-14T22:15:00Z"
 PER_SECOND: Final = 100
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.skipif(postgres.programs() is None, reason="needs PostgreSQL"),
 ]
 

@@ -210,7 +210,7 @@ def test_without_a_port_nothing_is_served_or_loaded() -> None:
 # ------------------------------------------------------------------------------------------- with the uplink
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif("mosquitto" not in available(), reason="needs mosquitto")
 async def test_the_uplink_serves_what_its_status_document_says(tmp_path: Path) -> None:
     port = free_port()
@@ -245,7 +245,7 @@ def last(listener: Listener) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif("mosquitto" not in available(), reason="needs mosquitto")
 async def test_an_uplink_whose_port_is_taken_says_so_in_its_status(tmp_path: Path) -> None:
     with (
@@ -259,7 +259,7 @@ async def test_an_uplink_whose_port_is_taken_says_so_in_its_status(tmp_path: Pat
     assert "metrics port" in said["metrics_fault"]
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @pytest.mark.skipif("mosquitto" not in available(), reason="needs mosquitto")
 async def test_a_store_is_behind_until_its_watermark_says_otherwise(tmp_path: Path) -> None:
     port = free_port()

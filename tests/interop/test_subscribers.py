@@ -32,7 +32,7 @@ TOPICS: Final = FRAMES | set(OF_TOPIC)
 QUICK: Final = {"status_period_s": 0.2}
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.skipif("mosquitto" not in available(), reason="needs mosquitto"),
 ]
 

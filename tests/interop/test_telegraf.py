@@ -87,7 +87,7 @@ def test_documents_without_a_sample_or_an_uplink_are_no_errors() -> None:
             assert telegraf.point(consumer, document).tags == {"rig": p.RIG}
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @needs_mosquitto
 async def test_real_documents_become_points_with_all_their_fields(broker: Broker, tmp_path: Path) -> None:
     consumers = telegraf.read(EXAMPLE)
@@ -108,7 +108,7 @@ async def test_real_documents_become_points_with_all_their_fields(broker: Broker
         assert asked - seen <= {"certificate_days", "fault", "status", "outbox_oldest_s"}, consumer.topic
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 @needs_mosquitto
 @pytest.mark.skipif(PROGRAM is None, reason="needs telegraf")
 async def test_telegraf_itself_writes_all_measurements(broker: Broker, tmp_path: Path) -> None:

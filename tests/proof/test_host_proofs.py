@@ -27,7 +27,7 @@ KEEP = ("--set", "keep_after_watermark_s=3600")
 DAY_S = 86_400
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1"),
 ]

@@ -19,7 +19,7 @@ LONG = os.environ.get("TIPGUARD_LONG") == "1"
 FIRST, SECOND = f"{STORE} {LAB}", "second worker"
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1"),
 ]

@@ -33,7 +33,7 @@ LAST_S: Final = 2.5
 """What happened longer before the cut has nothing to do with what the cut took."""
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1"),
 ]

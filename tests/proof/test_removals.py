@@ -41,7 +41,7 @@ STORE: dict[str, tuple[Scene, str]] = {
 
 ATTEMPTS = 4
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 def lost(results: dict[str, Balance]) -> int:

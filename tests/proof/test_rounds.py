@@ -30,7 +30,7 @@ RIG_ROUNDS: Final = 10 if LONG else 1
 RIG_PER: Final = 4 if LONG else 2
 POSTGRES: Final = "postgresql"
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(900 if LONG else 120)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(900 if LONG else 120)]
 
 
 def play(proof: Proof, rounds: int, seed: int) -> None:

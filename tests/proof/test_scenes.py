@@ -40,7 +40,7 @@ REST: dict[Scene, list[type[Plain | Ours]]] = {
 }
 long_only = pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1")
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 def pairs(table: dict[Scene, list[type[Plain | Ours]]]) -> list[object]:

@@ -23,7 +23,7 @@ from edge.cli.app import build_app
 from edge.config import template
 from hil.processes import BenchRig, RigSpec, StageSpec, wait_for
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 
 def tipguard(rig: BenchRig, *words: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
@@ -291,6 +291,7 @@ def test_broker_absent_the_run_goes_on_and_says_so(tmp_path: Path) -> None:
 # -- tripped, stopped, interrupted --
 
 
+@pytest.mark.realtime
 def test_ctrl_c_at_the_run_verb_cuts_and_exits_130(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
@@ -311,6 +312,7 @@ def test_ctrl_c_at_the_run_verb_cuts_and_exits_130(tmp_path: Path) -> None:
         assert tipguard(rig, "status", str(rig.config_path)).returncode == 0
 
 
+@pytest.mark.realtime
 def test_sigterm_of_the_controller_cuts_at_once_and_latches_for_the_next_start(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
@@ -344,6 +346,7 @@ def test_a_crash_loop_ends_and_never_energises(tmp_path: Path) -> None:
 # -- safe-off --
 
 
+@pytest.mark.realtime
 def test_safe_off_while_the_controller_holds_the_port(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
@@ -359,6 +362,7 @@ def test_safe_off_while_the_controller_holds_the_port(tmp_path: Path) -> None:
         assert rig.wait_state("TRIPPED")["state"] == "TRIPPED"
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("how", ["safe.json", "typo-in-config", "no-config"])
 def test_safe_off_without_a_controller(tmp_path: Path, how: str) -> None:
     with smu_only(tmp_path) as rig:
@@ -402,6 +406,7 @@ def live(link: Path) -> None:
     os.close(fd)
 
 
+@pytest.mark.realtime
 def test_safe_off_says_when_it_could_not(tmp_path: Path) -> None:
     rig = BenchRig(tmp_path)
     done = tipguard(rig, "safe-off", str(rig.config_path))

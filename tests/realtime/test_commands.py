@@ -23,7 +23,7 @@ from hil.processes.spec import TIPGUARD
 from hil.replay import replay
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.timeout(120),
     pytest.mark.skipif("mosquitto" not in available(), reason="needs mosquitto"),
 ]

@@ -12,7 +12,7 @@ from hil.processes import BenchRig, RigSpec, StageSpec, wait_for
 from hil.processes.spec import TIPGUARD
 from hil.twin.grains import Box
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 UM = 1e-6
 SEED = 3
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -33,7 +33,7 @@ FORMS = [ServedRig, SupervisedRig]
 HOURS_S = 3600
 DEATHS = 100 if LONG else 6
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 # ------------------------------------------------------------------------------------------------------- the clock

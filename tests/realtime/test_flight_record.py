@@ -15,7 +15,7 @@ from hil.processes import BenchRig, RigSpec, wait_for
 from hil.replay import replay
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 
 
 @pytest.mark.skipif(not available(), reason="no broker: Mosquitto, or the extra demo")

@@ -20,7 +20,7 @@ from edge.controller.mirror import DIRTY, Latch, Mirror
 from hil.processes import BenchRig, RigSpec, wait_for
 from hil.processes.cable import Cable
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 OHMIC = RigSpec(load="ohmic:1e6")
 
 
@@ -34,6 +34,7 @@ def safe_since(rig: BenchRig, t_ns: int) -> float:
     return (rig.wait_safe_after(t_ns) - t_ns) / 1e9
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGHUP, signal.SIGINT])
 def test_a_terminal_signal_to_the_group_cuts_and_ends(tmp_path: Path, number: signal.Signals) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
@@ -55,6 +56,7 @@ def test_ctrl_z_stops_neither_keeper_nor_worker(tmp_path: Path, number: signal.S
         assert rig.call("stop")["ok"]
 
 
+@pytest.mark.realtime
 def test_a_signal_without_a_name_does_not_stop_the_cut(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
         start_live(rig)
@@ -64,6 +66,7 @@ def test_a_signal_without_a_name_does_not_stop_the_cut(tmp_path: Path) -> None:
         assert rig.wait_state("TRIPPED")["verdict"] == "RESTART"
 
 
+@pytest.mark.realtime
 def test_a_stopped_keeper_ends_the_run(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
         start_live(rig)
@@ -151,6 +154,7 @@ def cabled(directory: Path) -> Iterator[tuple[BenchRig, Cable]]:
         cable.pull()
 
 
+@pytest.mark.realtime
 def test_unplugged_while_live_it_is_cut_when_the_port_is_back(tmp_path: Path) -> None:
     with cabled(tmp_path) as (rig, cable):
         start_live(rig)

@@ -22,7 +22,7 @@ from edge.ring import Kind, RingReader
 from hil.processes import BenchRig, RigSpec, StageSpec, wait_for
 from hil.twin.grains import Box
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 UM = 1e-6
 SEED = 3
 STAGE = StageSpec(
@@ -48,6 +48,7 @@ def documents(rig: BenchRig) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.realtime
 def test_a_map_over_both_lines_and_a_worker_killed_in_its_sweep(tmp_path: Path) -> None:
     sample = STAGE.sample(SEED)
     ((x, y),) = sample.boundary_points(1, FIELD)

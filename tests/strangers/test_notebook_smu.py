@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = Path(__file__).with_name("notebook_smu.py")

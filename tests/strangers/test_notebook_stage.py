@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import serial
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[2]
 
 

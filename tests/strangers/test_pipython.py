@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.skipif(
         importlib.util.find_spec("pipython") is None, reason="PIPython is not installed (extra: strangers)"
     ),

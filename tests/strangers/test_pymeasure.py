@@ -22,7 +22,7 @@ import serial
 from firmware_proto.keithley2400.status import StatusWord
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.skipif(
         importlib.util.find_spec("pymeasure") is None or importlib.util.find_spec("pyvisa_py") is None,
         reason="PyMeasure or pyvisa-py is not installed (extra: strangers)",

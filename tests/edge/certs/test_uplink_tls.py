@@ -28,7 +28,7 @@ from edge.uplink import UplinkSettings, run_uplink
 from hil.broker import Broker, mosquitto_path
 from tests.deploy.lab_broker import WAIT_S, Lab, Peer
 
-pytestmark = [pytest.mark.realtime, pytest.mark.skipif(mosquitto_path() is None, reason="needs mosquitto")]
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(mosquitto_path() is None, reason="needs mosquitto")]
 EPOCH = 0xFEED
 
 

@@ -77,7 +77,7 @@ def test_the_live_view_wants_a_terminal() -> None:
     assert "--once" in done.stderr
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_the_live_view_gives_the_terminal_back() -> None:
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))

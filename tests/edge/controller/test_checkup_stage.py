@@ -149,7 +149,7 @@ def test_one_port_is_not_for_two(tmp_path: Path, mute: str) -> None:
     assert (finding.grade, finding.text) == ("fail", f"{mute}: is the port of ports.smu too; each has its own")
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_a_stage_that_does_not_answer(tmp_path: Path, mute: str) -> None:
     config = a_config(tmp_path, stage=mute)
     assert [finding.grade for finding in check_stage_port(config)] == ["ok"]

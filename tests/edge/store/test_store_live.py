@@ -29,7 +29,7 @@ LONG = os.environ.get("TIPGUARD_LONG") == "1"
 ROUNDS = 25 if LONG else 1
 
 pytestmark = [
-    pytest.mark.realtime,
+    pytest.mark.processes,
     pytest.mark.skipif(mosquitto_path() is None, reason="needs mosquitto (apt install mosquitto)"),
 ]
 

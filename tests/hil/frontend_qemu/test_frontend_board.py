@@ -41,7 +41,8 @@ from tests.firmware_tools import needs_firmware
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 
-pytestmark = needs_firmware
+# How long a board is silent is told by the clock on the wall.
+pytestmark = [pytest.mark.realtime, needs_firmware]
 long_only = pytest.mark.skipif(not LONG, reason="an image more: TIPGUARD_LONG=1")
 
 M = TypeVar("M", bound=Message)

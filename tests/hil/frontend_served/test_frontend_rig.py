@@ -93,7 +93,7 @@ def test_both_of_the_host_die_and_the_lease_opens_the_path(rig: BenchRig) -> Non
     rig.controller.wait(5.0)
 
 
-@pytest.mark.realtime
+@pytest.mark.processes
 def test_a_rig_with_a_stage_has_one_tip_behind_2400_stage_and_front_end(tmp_path: Path) -> None:
     words = ("--smu-link", str(tmp_path / "smu"), "--stage-link", str(tmp_path / "stage"), *SLOW)
     with served(tmp_path, *words, verb="rig", link="--frontend") as server:
