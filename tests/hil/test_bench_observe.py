@@ -16,6 +16,7 @@ LIMIT_NS = 5000.0 if LONG else 15_000.0
 pytestmark = [pytest.mark.long] if LONG else []
 
 
+@pytest.mark.realtime
 def test_the_whole_path_stays_within_its_budget() -> None:
     report = observe(BenchOptions(), rounds=7, samples=2000)
     figures = {result["name"]: result["value"] for result in report["results"]}

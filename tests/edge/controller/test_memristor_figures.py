@@ -90,6 +90,7 @@ def cycled(directory: Path, seed: int) -> Judged:
     return Judged(run, cycles, truth, time.perf_counter() - began_s)
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("seed", SEEDS)
 def test_with_the_cut_it_resets_and_without_it_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
