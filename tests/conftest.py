@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 from hil import node_red, postgres
 from hil.broker import mosquitto_path
@@ -79,6 +80,15 @@ def _patience_s(item: pytest.Item) -> float:
     """Return the time-out, in s, that a test or its module gives; 0 for the usual one."""
     marker = item.get_closest_marker("timeout")
     return float(marker.args[0]) if marker is not None and marker.args else 0.0
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """What a test, or a verb that it calls, sets up for logs ends with it: others look at what was logged."""
+    before = structlog.get_config()
+    yield
+    if structlog.get_config() != before:
+        structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
