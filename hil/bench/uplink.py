@@ -148,7 +148,8 @@ def percentile(values: list[float], share: float) -> float:
 _METHOD: Final = (
     "Both sides publish to the same {broker} on this host at QoS 1 with 20 under way, and the same subscriber counts "
     "each frame once; a rate is from the first frame to the last, a ratio the median over {rounds} rounds "
-    "({drains} with a backlog), sides in turn. frames: {frames} frames of 4 KiB (95 samples), the uplink's from sample records that stand ready in a ring "
+    "({drains} with a backlog), sides in turn. frames: {frames} frames of 4 KiB (95 samples), the uplink's from sample "
+    "records that stand ready in a ring "
     "(it checks each one's CRC and builds the frames), the script's ready-made, both through an SQLite outbox (WAL, "
     "FULL) on the same disk and deleted from it (ours at a budget of 16 MiB). stored: as far as the watermark of a "
     "directory store on this host covers them. drain: outboxes of {backlog} frames; beside ours a rig measures at "

@@ -322,7 +322,7 @@ def test_the_picture_shows_every_round(tmp_path: Path) -> None:
 @pytest.mark.processes
 @pytest.mark.timeout(600)
 def test_all_of_it(tmp_path: Path) -> None:
-    few = Amount(rounds=1, frames=1000, backlog=2000, soak=5000, day_s=5.0, sweep_v=0.2, events_hz=50.0)
+    few = Amount(rounds=1, frames=1000, drains=1, backlog=2000, soak=5000, day_s=5.0, sweep_v=0.2, events_hz=50.0)
     report = uplink(BenchOptions(plots=tmp_path), few)
     figures = {result["name"]: result["value"] for result in report["results"]}
     print(json.dumps(figures, indent=1))
