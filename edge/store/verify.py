@@ -32,6 +32,8 @@ class StreamReport:
     declared: list[Range] = field(default_factory=list)
     """Sample numbers that tombstones declare lost."""
     sample_ranges: Coverage = field(default_factory=Coverage)
+    lost: Coverage = field(default_factory=Coverage)
+    """Frames declared lost, of which nobody knows what samples were in them."""
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ def verify(store: Readable, claimed: Mapping[Key, Coverage]) -> Report:
         frame = _checked(key, seq, payload, report)
         if frame is not None:
             _count(report, key, frame)
+    if any(stream.lost for stream in report.streams.values()):
+        _declare_between(store, report)
     for key, coverage in claimed.items():
         held = report.streams.get(key, StreamReport()).held
         for first, last in _missing(coverage, held):
@@ -133,17 +137,58 @@ def _checked(key: Key, seq: int, payload: bytes, report: Report) -> Frame | None
 
 
 def _count(report: Report, key: Key, frame: Frame) -> None:
-    if frame.kind in MEASURED:
-        stream = report.streams[key]
+    stream = report.streams[key]
+    samples = _samples(frame)
+    if frame.kind in MEASURED and samples is not None:
         stream.samples += frame.n
-        stream.sample_ranges.add_range(frame.first, frame.first + frame.n - 1)
-    if frame.kind != "tombstone" or frame.doc is None or frame.doc.get("stream") not in MEASURED:
+        stream.sample_ranges.add_range(*samples)
+    if frame.kind != "tombstone" or frame.doc is None:
+        return
+    if key.stream in MEASURED:
+        # In the place of a frame, whose number "from" and "to" are.
+        if samples is None:
+            stream.lost.add(frame.seq)
+        else:
+            stream.declared.append(samples)
         return
     first, last = frame.doc.get("from"), frame.doc.get("to")
-    if type(first) is int and type(last) is int and 0 <= first <= last:
+    if frame.doc.get("stream") in MEASURED and type(first) is int and type(last) is int and 0 <= first <= last:
         report.streams.setdefault(key._replace(stream=frame.doc["stream"]), StreamReport()).declared.append(
             (first, last)
         )
+
+
+def _samples(frame: Frame) -> Range | None:
+    """Return the numbers of the samples that are in a frame, or were in what a tombstone stands for; None: unknown."""
+    first, n = frame.first, frame.n
+    if frame.kind == "tombstone":
+        told = frame.doc or {}
+        first, n = told.get("first"), told.get("n")
+    elif frame.kind not in MEASURED:
+        return None
+    return (first, first + n - 1) if type(first) is int and type(n) is int and first >= 0 and n > 0 else None
+
+
+def _declare_between(store: Readable, report: Report) -> None:
+    """Declare the samples between the frames around what is lost: they were in it, whatever they were.
+
+    Reads everything once more, which is seldom needed, rather than to remember where every frame began.
+    """
+    around: dict[Key, dict[int, Range]] = {}
+    for key, seq, payload in store.raw_frames():
+        lost = report.streams[key].lost
+        if (lost and (seq + 1 in lost or seq - 1 in lost)) and seq not in lost:
+            frame = _checked(key, seq, payload, Report())
+            samples = None if frame is None else _samples(frame)
+            if samples is not None:
+                around.setdefault(key, {})[seq] = samples
+    for key, found in around.items():
+        stream = report.streams[key]
+        for first, last in stream.lost:
+            before = (0, -1) if first == 0 else found.get(first - 1)
+            behind = found.get(last + 1)
+            if before is not None and behind is not None and before[1] + 1 < behind[0]:
+                stream.declared.append((before[1] + 1, behind[0] - 1))
 
 
 def _missing(claimed: Coverage, held: Coverage) -> Iterator[Range]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import BusyError, ConfigError
-from edge.frames import UtcMapping, doc_frame
+from edge.frames import UtcMapping, doc_frame, tombstone_in_place
 from edge.store import opening
 from edge.store.backend import Key, StoreUnusableError
 from edge.store.contiguity import Coverage
@@ -66,6 +66,29 @@ def test_a_tombstone_declares_what_is_missing() -> None:
         "samples": 0,
         "tombstones": 0,
     }
+
+
+def in_place(seq: int, **known: int) -> tuple[Key, int, bytes]:
+    doc = {"stream": "samples", "from": seq, "to": seq, "cause": "thinned", **known}
+    return key(), seq, tombstone_in_place("rig-1", EPOCH, "samples", seq, doc, UTC)
+
+
+def test_a_tombstone_in_place_declares_the_samples_that_were_in_it() -> None:
+    report = verify(Listed(frame(0), in_place(1, first=ROWS, n=ROWS), frame(3)), {})
+    (stream,) = report.to_map()["streams"]
+    # "from" and "to" are the number of a frame here: sample 1 is not what was lost.
+    assert report.streams[key()].declared == [(ROWS, 2 * ROWS - 1)]
+    assert (stream["holes"], stream["samples_missing"]) == ([[2, 2]], ROWS)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_where_nobody_knows_what_was_in_it_the_samples_between_its_neighbours_are_declared(order: int) -> None:
+    frames = [in_place(0), frame(1), in_place(2), in_place(3), frame(4), frame(6), in_place(7), frame(9)]
+    report = verify(Listed(*frames[::order]), {})
+    (stream,) = report.to_map()["streams"]
+    # Frame 5 never came, and 8, the neighbour of a lost one, did not either: neither is declared by anybody.
+    assert stream["holes"] == [[5, 5], [8, 8]]
+    assert stream["samples_missing"] == 3 * ROWS
 
 
 def test_an_import_may_be_repeated_and_sets_the_unreadable_aside() -> None:
