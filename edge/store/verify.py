@@ -160,12 +160,10 @@ def _count(report: Report, key: Key, frame: Frame) -> None:
 
 def _samples(frame: Frame) -> Range | None:
     """Return the numbers of the samples that are in a frame, or were in what a tombstone stands for; None: unknown."""
-    first, n = frame.first, frame.n
-    if frame.kind == "tombstone":
-        told = frame.doc or {}
-        first, n = told.get("first"), told.get("n")
-    elif frame.kind not in MEASURED:
+    if frame.kind != "tombstone" and frame.kind not in MEASURED:
         return None
+    told = {"first": frame.first, "n": frame.n} if frame.kind in MEASURED else frame.doc or {}
+    first, n = told.get("first"), told.get("n")
     return (first, first + n - 1) if type(first) is int and type(n) is int and first >= 0 and n > 0 else None
 
 
