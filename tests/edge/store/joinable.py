@@ -70,3 +70,23 @@ def is_whole(folder: Path, frames: int = SEGMENTS * EACH) -> bool:
         and (len(samples), len(events)) == (frames * ROWS, frames)
         and set(samples.values()) | set(events.values()) == {1}
     )
+
+
+def join(folder: Path) -> int:
+    store = opened(folder)
+    done = store.join()
+    store.close()
+    return done
+
+
+def rows(folder: Path, table: str) -> list[dict[str, object]]:
+    with open_tables(folder) as db:
+        return list(db.sql(f"FROM {table}").to_arrow_table().to_pylist())
+
+
+def verified_after_start(folder: Path) -> int:
+    opened(folder).close()
+    report = verified(folder)
+    assert report.good
+    assert set(globbed(folder).values()) == {1}
+    return report.frames
