@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -27,9 +26,6 @@ FAILURE: Final = 0x80
 SILENT: Final = logging.getLogger("tipguard.paho")
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
-
-NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
-"""Else the end of what is sent waits for the broker's kernel to acknowledge its beginning, which that puts off."""
 
 
 class BrokerLink:

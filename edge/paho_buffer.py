@@ -22,6 +22,9 @@ class BufferedSocket:
     def __init__(self, sock: Any) -> None:  # noqa: ANN401 - a socket, a TLS socket, or paho's own of a websocket
         """Take over ``sock``."""
         self._sock = sock
+        # Else the end of what is sent may wait for the broker's kernel to acknowledge its beginning. aiomqtt sets
+        # options on plain sockets only.
+        self._option(socket.TCP_NODELAY)
         self._error: OSError | None = None
         self.data = b""
         """What has been read ahead."""
@@ -45,8 +48,12 @@ class BufferedSocket:
                 return
             # The kernel forgets it with every read. Put off for up to 40 ms otherwise, our acknowledgement is what a
             # broker's kernel may wait for before it sends the rest of what it has for us (Nagle's algorithm).
-            with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            self._option(socket.TCP_QUICKACK)
+
+    def _option(self, option: int) -> None:
+        # What is no TCP socket has no such option, and no need of it.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.IPPROTO_TCP, option, 1)
 
     def recv(self, size: int) -> bytes:
         """Return 1 to ``size`` bytes, b"" at the end of the stream; raise what the socket raises."""

@@ -20,7 +20,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.broker_link import FAILURE, NO_DELAY, SILENT, BrokerLink
+from edge.broker_link import FAILURE, SILENT, BrokerLink
 from edge.errors import ConfigError, RemoteError
 from edge.store.received import TOPICS, Message
 
@@ -205,7 +205,6 @@ async def connect(settings: ReceiverSettings) -> AsyncIterator[Connection]:
         properties=properties,
         tls_context=None if settings.tls is None else settings.tls(),
         logger=SILENT,
-        socket_options=NO_DELAY,
     )
     connection = AiomqttConnection(client, settings)
 

@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge.broker_link import NO_DELAY, SILENT, BrokerLink
+from edge.broker_link import SILENT, BrokerLink
 from edge.errors import ConfigError, RemoteError
 from edge.tls import why_refused
 from edge.uplink.paho_short import ShortWay
@@ -276,7 +276,6 @@ async def connect(settings: UplinkSettings, will: Publication) -> AsyncIterator[
         keepalive=settings.keepalive_s,
         max_inflight_messages=settings.window,
         logger=SILENT,
-        socket_options=NO_DELAY,
         tls_context=tls_context,
         will=aiomqtt.Will(
             will.topic, will.payload, will.qos, will.retain, _properties(PacketTypes.WILLMESSAGE, will.content_type)

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,7 +33,7 @@ from edge.frames import Frame, decode_frame
 from edge.ring import Kind, RingWriter
 from edge.samples import Sample
 from edge.uplink import UplinkSettings, paho_short, run_uplink
-from edge.uplink.mqtt import Connection, OnMessage, Publication, connect
+from edge.uplink.mqtt import AiomqttConnection, Connection, OnMessage, Publication, connect
 from hil.broker import Broker, available, free_port
 
 pytestmark = pytest.mark.processes
@@ -504,11 +505,15 @@ async def test_a_denied_publish_is_a_fault_and_the_frames_wait_until_it_is_allow
 @needs_mosquitto
 async def test_a_broker_that_asks_for_a_smaller_window_gets_it(rig: Rig) -> None:
     windows: list[int] = []
+    no_delay: list[int] = []
 
     @contextlib.asynccontextmanager
     async def noted(settings: UplinkSettings, will: Publication) -> AsyncIterator[Connection]:
         async with connect(settings, will) as connection:
             windows.append(connection.window)
+            assert isinstance(connection, AiomqttConnection)
+            line: Any = connection._paho.socket()
+            no_delay.append(line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             yield connection
 
     small = Broker(prefer="mosquitto", mosquitto_lines="max_inflight_messages 3")
@@ -517,6 +522,8 @@ async def test_a_broker_that_asks_for_a_smaller_window_gets_it(rig: Rig) -> None
             rig.sample(5000)
             await collector.until(lambda: collector.sample_count() == 5000)
     assert windows == [3]
+    # What is joined in one write would else wait for the broker's kernel.
+    assert no_delay == [1]
     assert in_order_and_whole(collector.frames(), 5000)
     assert not any("lost" in entry["event"] for entry in logs.entries)
 
