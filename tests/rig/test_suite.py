@@ -56,8 +56,11 @@ def test_a_sweep_measures_the_resistance_that_is_there(rig: RigHandle) -> None:
     for sample in there:
         # Nothing has less than the series resistor.
         assert abs(sample.bias_v / sample.current_a) >= 0.95 * rig.series_ohm
-        if rig.load_ohm is not None:
-            assert sample.bias_v / sample.current_a == pytest.approx(rig.load_ohm + rig.series_ohm, rel=0.2)
+    if rig.load_ohm is not None:
+        # The slope of all readings: a single one may be a quarter off, by the noise of the instrument's range.
+        both = sum(sample.bias_v * sample.current_a for sample in trusted(run.samples))
+        bias = sum(sample.bias_v**2 for sample in trusted(run.samples))
+        assert bias / both == pytest.approx(rig.load_ohm + rig.series_ohm, rel=0.2)
     assert min(sample.bias_v for sample in run.samples) == pytest.approx(TO_V)
     assert rig.status()["state"] == "SAFE"
     if rig.truth is not None:
