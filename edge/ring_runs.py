@@ -113,7 +113,7 @@ class RunReader(RingReader):
         lap_offset = pos % self.capacity_bytes
         at = PAGE + lap_offset
         most = min((self.capacity_bytes - lap_offset) // RECORD_BYTES, MOST)
-        if most == 0 or self._u32[at // 4 + 1] != _KIND_LENGTH or self._u64[at // 8 + 1] != pos:
+        if most == 0 or self._u32[at // 4 + 1] != _KIND_LENGTH:
             return None
         room = min(most, self._likely)
         # Checked is the copy that is handed out, whatever becomes of the memory.
@@ -122,9 +122,11 @@ class RunReader(RingReader):
         kinds = np.frombuffer(data, "<u4").reshape(room, 2 * _WORDS)[:, 1] == _KIND_LENGTH
         alike = heads[:, 1:4] - heads[0, 1:4] == _STEPS[:room]
         count = room
-        if not (kinds.all() and alike.all() and int(heads[0, 1]) == pos):
+        if int(heads[0, 1]) != pos:
+            count = 0
+        elif not (kinds.all() and alike.all()):
             # Where the first stands that is not.
-            count = int((kinds & alike.all(axis=1)).argmin()) if int(heads[0, 1]) == pos else 0
+            count = int((kinds & alike.all(axis=1)).argmin())
         goes_on = count == room < most and self._u32[(at + len(data)) // 4 + 1] == _KIND_LENGTH
         self._likely = MOST if goes_on else max(count, _TOGETHER)
         size = self._whole(data, count) * RECORD_BYTES

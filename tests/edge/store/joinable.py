@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from edge.store.disk import Disk
 from edge.store.query import open_tables
 from tests.edge.store.made import LATER_S, ROWS, many, verified
 
+DATE = "date=2023-11-14"
+DATE_S = datetime(2023, 11, 14, 12, tzinfo=UTC).timestamp()
 SEGMENTS = 4
 EACH = 3
 SAMPLES = many("rig-1", "samples", range(SEGMENTS * EACH))

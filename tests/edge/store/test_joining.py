@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from edge.store.disk import CANNOT_EXCHANGE, RealDisk
 from edge.store.joined import Stored, Stretch, read_stretches
 from edge.store.joiner import QUIET_S, ROOM_BYTES, Joiner
 from tests.edge.store.joinable import (
+    DATE,
+    DATE_S,
     EACH,
     SEGMENTS,
     fill,
@@ -36,9 +37,6 @@ from tests.edge.store.joinable import (
     viewed,
 )
 from tests.edge.store.made import LATER_S, ROWS, key, many, received, verified
-
-DATE = "date=2023-11-14"
-DATE_S = datetime(2023, 11, 14, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from edge.store.joined import Stored, Stretch, holders, outermost, read_stretche
 from edge.store.manifest import read_manifest
 from edge.store.query import open_tables
 from tests.edge.store.joinable import (
+    DATE,
     EACH,
     SEGMENTS,
     fill,
@@ -31,9 +31,6 @@ from tests.edge.store.joinable import (
     viewed,
 )
 from tests.edge.store.made import ROWS, key, many, payload_of, received, verified
-
-DATE = "date=2023-11-14"
-DATE_S = datetime(2023, 11, 14, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture

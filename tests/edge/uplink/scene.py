@@ -164,6 +164,15 @@ class Scene:
             assert self.writer.write(Kind.FRAME_CLOSE, epoch, seq, b"")
         self.frames += count
 
+    async def outage(self, frames: int, **settings: Any) -> None:  # noqa: ANN401 - any setting
+        """Start an uplink without a broker, write ``frames`` frames, by the hundred, then let the broker come."""
+        self.broker.up = False
+        self.start(**settings)
+        for _ in range(frames // 100):
+            self.write(100)
+            await self.wait(0.2)
+        self.broker.up = True
+
     async def wait(self, seconds: float) -> None:
         await self.clock.sleep_until(self.clock.now_ns() + int(seconds * SECOND))
 

@@ -18,13 +18,8 @@ MIB = 1 << 20
 
 def test_events_overtake_a_backlog_and_live_samples_share_with_it(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start()
-        for _ in range(20):
-            scene.write(100)
-            await scene.wait(0.2)
         scene.broker.answer_ns = 20_000_000
-        scene.broker.up = True
+        await scene.outage(2000)
         while len(scene.broker.numbers()) < 100:
             await scene.wait(0.1)
         sent_before = scene.broker.numbers()
@@ -79,13 +74,8 @@ def test_a_store_at_work_is_not_given_more_of_a_backlog_than_the_broker_should_h
     monkeypatch.setattr(lanes, "AHEAD", ahead)
 
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start(stores=("lab", "archive"))
-        for _ in range(20):
-            scene.write(100)
-            await scene.wait(0.2)
         lab, archive = FakeStore(scene), FakeStore(scene, "archive")
-        scene.broker.up = True
+        await scene.outage(2000, stores=("lab", "archive"))
         most = 0
         # The quicker store is not what is waited for.
         while lab.marks() != archive.marks() or len(scene.broker.numbers()) < 2001:
@@ -109,16 +99,12 @@ def test_a_store_that_has_stopped_holds_nothing_up(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(lanes, "AHEAD", 200)
 
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start(stores=("lab",))
-        for _ in range(20):
-            scene.write(100)
-            await scene.wait(0.2)
-        scene.broker.up = True
+        await scene.outage(2000, stores=("lab",))
         store = FakeStore(scene)
-        while not store.looked_at:
-            await scene.wait(0.01)
-            store.take(10)
+        # One that has said nothing yet is waited for, too.
+        await scene.wait(1)
+        assert 0 < len(scene.broker.numbers()) < 500
+        store.take(10)
         store.say()
         await scene.wait(1)
         assert len(scene.broker.numbers()) < 500
@@ -137,12 +123,7 @@ def test_what_a_store_will_never_take_holds_nothing_up(tmp_path: Path, monkeypat
     monkeypatch.setattr(lanes, "AHEAD", 100)
 
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start(stores=("lab",), redrive_s=4.0)
-        for _ in range(8):
-            scene.write(100)
-            await scene.wait(0.2)
-        scene.broker.up = True
+        await scene.outage(800, stores=("lab",), redrive_s=4.0)
         store = FakeStore(scene)
         # Of another schema, say: it goes to the store's quarantine, and no watermark will ever name it.
         store.takes = lambda frame: frame.seq >= 250

@@ -23,10 +23,11 @@ PINGRESP = b"\xd0\x00"
 
 
 class Line(SimpleNamespace):
-    """A socket that takes ``room`` bytes at a time, as often as it is told, and gives what it was told to."""
+    """A socket that takes ``room`` bytes at a time, and gives ``gives`` one by one, with nothing to read in between."""
 
     def __init__(self, room: int = 1 << 30, *gives: bytes) -> None:
-        super().__init__(room=room, sent=b"", sends=0, full=False, broken=None, gives=list(gives), close=list)
+        super().__init__(room=room, sent=b"", sends=0, full=False, broken=None, close=list)
+        self.gives: list[bytes | None] = [item for part in gives for item in (part, None)]
 
     def send(self, data: bytes) -> int:
         if self.broken is not None:
@@ -38,9 +39,10 @@ class Line(SimpleNamespace):
         return min(int(self.room), len(data))
 
     def recv(self, _size: int) -> bytes:
-        if not self.gives:
+        item = self.gives.pop(0) if self.gives else None
+        if item is None:
             raise BlockingIOError
-        return bytes(self.gives.pop(0))
+        return item
 
     def setsockopt(self, *_option: int) -> None:
         pass
