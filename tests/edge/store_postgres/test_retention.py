@@ -39,6 +39,9 @@ def aged(database: str, calendar: Calendar) -> Iterator[PostgresBackend]:
     event = document("event", 0, {"kind": "cut", "t_ns": -21 * DAY_NS})
     run = document("run", 0, {"kind": "start", "uid": "00000000000000aa", "t_ns": -21 * DAY_NS})
     backend.commit([*old, event, run], [])
+    # Its first upkeep begins with that commit, and must not find the policy that a test is about to write.
+    assert backend._upkeep is not None
+    backend._upkeep.join()
     yield backend
     backend.close()
 
