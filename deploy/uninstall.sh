@@ -2,8 +2,9 @@
 # Take tipguard off this machine. Stops the services first, which switches the output off and verifies it.
 #
 #   sudo deploy/uninstall.sh            program, services, udev rules; configuration and data stay
-#   sudo deploy/uninstall.sh --purge    also /etc/tipguard, /var/lib/tipguard (the flight record) and the user;
-#                                       never /var/lib/tipguard-store, which is the lab's data
+#   sudo deploy/uninstall.sh --purge    also /etc/tipguard, /var/lib/tipguard (the flight record, the rig's profile) and
+#                                       the user; never an outbox, which may hold what no store has, and never
+#                                       /var/lib/tipguard-store, which is the lab's data
 #   ... --dry-run, --root DIR           as for install.sh
 #
 # Safe to run again: what is gone is not missed.
@@ -41,6 +42,9 @@ gone() {
     fi
 }
 
+# An outbox of a rig, in use or put aside as damaged.
+has_outbox() { compgen -G "$root/var/lib/tipguard/outbox/*/outbox.sqlite*" >/dev/null; }
+
 if systemd_runs; then
     mapfile -t known < <(systemctl list-units --all --plain --no-legend \
         'tipguard-controller*' 'tipguard-uplink*' 'tipguard-store@*' | awk '{print $1}')
@@ -75,10 +79,17 @@ if udev_runs; then do_it udevadm control --reload; fi
 
 if ((purge)); then
     gone /etc/tipguard
-    gone /var/lib/tipguard
+    if has_outbox; then
+        for path in "$root"/var/lib/tipguard/*; do
+            [ "${path##*/}" = outbox ] || gone "${path#"$root"}"
+        done
+        say "kept: /var/lib/tipguard/outbox: frames that a store may not have yet. Once every store has them: rm -r it"
+    else
+        gone /var/lib/tipguard
+    fi
     gone /run/tipguard
     # The user stays as long as data are the user's.
-    if [ -z "$root" ] && [ ! -e /var/lib/tipguard-store ] && getent passwd tipguard >/dev/null; then
+    if [ -z "$root" ] && [ ! -e /var/lib/tipguard-store ] && [ ! -e /var/lib/tipguard ] && getent passwd tipguard >/dev/null; then
         do_it userdel tipguard
     fi
 elif [ -e "$root/etc/tipguard" ] || [ -e "$root/var/lib/tipguard" ]; then

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import ssl
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -15,6 +15,12 @@ from edge.cli.layout import say
 from edge.errors import ConfigError
 from edge.logs import configure_logs
 from edge.tls import TlsFiles, find_file, read_secret, refuse_plain
+
+if TYPE_CHECKING:
+    from edge.store.verify import Report
+
+MAX_HOLES: Final = 20
+"""Of each stream so many are printed."""
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=True)
 
@@ -126,11 +132,18 @@ def _tls(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) ->
 
 
 @app.command()
-def verify(to: ToOption, json: JsonOption = False) -> None:
+def verify(
+    to: ToOption,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="exit 1 where a number is missing or samples are undeclared, too")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Read everything back and check it; the store may go on meanwhile.
 
-    Exit 1 where a frame is damaged, there twice, or said to be there and is not. Holes are listed: they may be the
-    rig's, or on their way.
+    Exit 1 where a frame is damaged, there twice, or said to be there and is not. Holes are listed, the first 20 of each
+    stream (all of them with --json): they may be the rig's, or on their way. What would follow the last frame of a
+    stream cannot be seen here.
     """
 
     def work() -> int:
@@ -139,28 +152,41 @@ def verify(to: ToOption, json: JsonOption = False) -> None:
 
         with open_readable(to) as (readable, claimed):
             report = judge(readable, claimed)
+        failed = not report.good or (complete and not report.complete)
         if json:
             print_json(report.to_map())
-            return 0 if report.good else EXIT_FAILED
-        for stream in report.to_map()["streams"]:
-            holes = ", ".join(f"{first}-{last}" for first, last in stream["holes"]) or "none"
-            missing = stream["samples_missing"]
-            say(
-                out,
-                f"{stream['rig']}  {stream['epoch']}  {stream['stream']}: {stream['frames']} frames, holes: {holes}"
-                + (f"; {stream['samples']} samples, {missing} missing undeclared" if stream["samples"] else ""),
-            )
-        for text in report.named:
-            say(err, text, "red")
-        say(
-            out,
-            f"{report.frames} frames, {report.bytes} bytes; {report.doubled} twice, {report.unreadable} unreadable, "
-            f"{report.not_held} said to be held and not: {'good' if report.good else 'NOT GOOD'}",
-            "" if report.good else "red",
-        )
-        return 0 if report.good else EXIT_FAILED
+        else:
+            _say_report(report)
+        return EXIT_FAILED if failed else 0
 
     guarded(work, json=json)
+
+
+def _say_report(report: Report) -> None:
+    for stream in report.to_map()["streams"]:
+        missing = stream["samples_missing"]
+        say(
+            out,
+            f"{stream['rig']}  {stream['epoch']}  {stream['stream']}: {stream['frames']} frames, "
+            f"holes: {_holes(stream['holes'])}"
+            + (f"; {stream['samples']} samples, {missing} missing undeclared" if stream["samples"] else ""),
+        )
+    for text in report.named:
+        say(err, text, "red")
+    if not report.complete:
+        say(out, f"not complete: {report.holes} holes, {report.undeclared} samples missing undeclared", "yellow")
+    say(
+        out,
+        f"{report.frames} frames, {report.bytes} bytes; {report.doubled} twice, {report.unreadable} unreadable, "
+        f"{report.not_held} said to be held and not: {'good' if report.good else 'NOT GOOD'}",
+        "" if report.good else "red",
+    )
+
+
+def _holes(holes: list[list[int]]) -> str:
+    said = ", ".join(f"{first}-{last}" for first, last in holes[:MAX_HOLES]) or "none"
+    more = len(holes) - MAX_HOLES
+    return said if more <= 0 else f"{said} and {more} more"
 
 
 @app.command("import")

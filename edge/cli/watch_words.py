@@ -135,6 +135,8 @@ def warnings(rig: Rig) -> list[Entry]:
         entries.append(Entry("ALARM", alarm, BAD))
     if fault := text(rig.uplink, "fault"):
         entries.append(Entry("uplink", f"frames do not go out: {fault}", BAD))
+    if alarm := text(mapping(rig.uplink, "outbox"), "alarm"):
+        entries.append(Entry("ALARM", f"{alarm}; is every store there?", BAD))
     flags = [flag for flag in texts(rig.live, "flags") if flag != "AFTER_GAP"]
     if flags and rig.state == "ENERGISED":
         entries.append(Entry("reading", ", ".join(flags).lower().replace("_", " "), WARN))
@@ -346,6 +348,7 @@ def store_entry(rig: Rig) -> Entry | None:
         said.append(f"{counted(waiting, 'frame')} waiting")
     if (published := whole(rig.uplink, "published")) is not None:
         said.append(f"{published} out")
+    said += _stored(rig)
     bad = used >= RING_FULL_AT
     for name, lost in (
         ("samples LOST", whole(rig.worker, "samples_lost")),
@@ -357,6 +360,19 @@ def store_entry(rig: Rig) -> Entry | None:
             said.append(f"{lost} {name}")
             bad = True
     return Entry("data", ", ".join(said), BAD if bad else "dim", rank=3 if bad else 12)
+
+
+def _stored(rig: Rig) -> list[str]:
+    """Return what each store has yet to commit; that there is none, where the rig says so."""
+    stores = mapping(rig.uplink, "stores")
+    if not stores:
+        return ["no store named"] if text(mapping(rig.uplink, "outbox"), "note") else []
+    lacks = {name: whole(mapping(stores, name), "waiting") for name in sorted(stores)}
+    return [
+        f"{name} has all" if count == 0 else f"{name} lacks {count}"
+        for name, count in lacks.items()
+        if count is not None
+    ]
 
 
 def entries(rig: Rig, now_s: float) -> list[Entry]:

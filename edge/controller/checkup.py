@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from edge import rundir
 from edge.clock import LoopClock
 from edge.config import Config
 from edge.control_client import ControlClient
+from edge.controller.checkup_broker import check_broker, check_stores
 from edge.controller.checkup_frontend import Asked, ask_front, check_front_port
 from edge.controller.checkup_gpio import check_gpio, check_gpio_held
 from edge.controller.checkup_protection import check_protection
@@ -22,8 +22,6 @@ from edge.errors import TipguardError, WrongInstrumentError
 from edge.instruments.drivers import make_smu
 from edge.instruments.link import Link
 from edge.instruments.port import HotSelector, OpenPort, SerialTransport, is_emulated
-
-BROKER_TIMEOUT_S = 1.0
 
 
 def check_port(config: Config) -> list[Finding]:
@@ -129,17 +127,6 @@ def check_held(config: Config) -> list[Finding]:
     return [held, *check_stage_held(config, status), *check_gpio_held(status)]
 
 
-def check_broker(config: Config) -> Finding:
-    """Try to reach the broker's port."""
-    where = f"{config.uplink.host}:{config.uplink.port}"
-    try:
-        with socket.create_connection((config.uplink.host, config.uplink.port), timeout=BROKER_TIMEOUT_S):
-            return Finding("broker", "ok", f"{where} accepts connections")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return Finding("broker", "warn", f"{where}: {reason}; frames wait in the outbox until it is there")
-
-
 def check(config: Config, file: Path, front: Asked | None = None) -> list[Finding]:
     """Return all findings, in the order a person would look. ``front``: what the front end said; None: ask it."""
     findings = [Finding("configuration", "ok", f"{file}: rig {config.rig.id}, kind {config.rig.kind}")]
@@ -156,7 +143,7 @@ def check(config: Config, file: Path, front: Asked | None = None) -> list[Findin
     front = ask_front(config) if front is None else front
     findings += front.findings
     findings += [layer.finding for layer in check_protection(config, protection(config, front.device))]
-    findings.append(check_broker(config))
+    findings += [check_broker(config, file.parent), check_stores(config)]
     return findings
 
 

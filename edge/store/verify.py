@@ -56,6 +56,21 @@ class Report:
         """True when every frame is there once, readable, and whatever is claimed is held."""
         return not (self.doubled or self.unreadable or self.not_held)
 
+    @property
+    def holes(self) -> int:
+        """Stretches of numbers that are missing below the highest of their stream."""
+        return sum(1 for found in self.streams.values() for _ in found.held.holes())
+
+    @property
+    def undeclared(self) -> int:
+        """Samples that are missing below the highest of their epoch, and that nobody declared lost."""
+        return sum(last - first + 1 for found in self.streams.values() for first, last in undeclared(found))
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is missing as far as numbers tell: not what came after the last frame here."""
+        return not (self.holes or self.undeclared)
+
     def note(self, text: str) -> None:
         """Name a finding, while there are few."""
         if len(self.named) < MAX_NAMED:
@@ -65,11 +80,14 @@ class Report:
         """Return it for programs."""
         return {
             "good": self.good,
+            "complete": self.complete,
             "frames": self.frames,
             "bytes": self.bytes,
             "doubled": self.doubled,
             "unreadable": self.unreadable,
             "not_held": self.not_held,
+            "holes": self.holes,
+            "samples_missing": self.undeclared,
             "named": self.named,
             "streams": [
                 {
@@ -78,7 +96,7 @@ class Report:
                     "stream": key.stream,
                     "frames": len(found.held),
                     "samples": found.samples,
-                    "holes": [list(hole) for hole in found.held.holes()][:MAX_NAMED],
+                    "holes": [list(hole) for hole in found.held.holes()],
                     "samples_missing": sum(last - first + 1 for first, last in undeclared(found)),
                 }
                 for key, found in sorted(self.streams.items())

@@ -153,6 +153,22 @@ def test_what_a_store_has_is_never_removed(tmp_path: Path) -> None:
     assert "kept: /var/lib/tipguard-store" in done.stdout
 
 
+@pytest.mark.parametrize("file", ["outbox.sqlite", "outbox.sqlite.damaged-20260101T000000"])
+def test_purge_leaves_an_outbox_which_may_hold_what_no_store_has(tmp_path: Path, file: str) -> None:
+    assert install(tmp_path, "--no-packages").returncode == 0
+    data = tmp_path / "var/lib/tipguard"
+    outbox = data / "outbox" / "rig-1" / file
+    outbox.parent.mkdir(parents=True)
+    outbox.write_text("frames", encoding="utf-8")
+    (data / "flight").mkdir()
+    (data / "rig-profile.json").write_text("{}", encoding="utf-8")
+    done = install(tmp_path, "--purge", program="uninstall.sh")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in data.iterdir()] == ["outbox"]
+    assert outbox.read_text(encoding="utf-8") == "frames"
+    assert "kept: /var/lib/tipguard/outbox" in done.stdout
+
+
 @pytest.mark.parametrize("options", [["--frobnicate"], ["--root"], ["--root", "relative"]])
 @pytest.mark.parametrize("program", ["install.sh", "uninstall.sh"])
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, program: str, options: list[str]) -> None:

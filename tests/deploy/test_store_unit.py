@@ -67,3 +67,15 @@ def test_its_command_and_the_example_s_options_are_the_program_s() -> None:
     assert context.params["to"] == "/var/lib/tipguard-store/%i"
     assert (context.params["host"], context.params["port"]) == ("broker.lab", 8883)
     assert not context.args
+
+
+def test_a_database_among_the_options_counts_instead_of_the_folder() -> None:
+    (line,) = settings(TEXT)["ExecStart"]
+    example = re.search(r"--to postgresql://[^ ]+\b", TEXT)
+    assert example is not None
+    words = [word for word in shlex.split(line)[2:] if word != "$STORE_OPTIONS"] + shlex.split(example[0])
+    context = typer.main.get_command(app).make_context("store", words, resilient_parsing=True)
+    assert context.params["to"] == "postgresql://tipguard@db.lab/tipguard"
+    # libpq reads its passwords from there, and the service has no home.
+    assert settings(TEXT)["Environment"] == ["PGPASSFILE=%d/pgpass"]
+    assert "pgpass:tipguard.store-%i.pgpass" in settings(TEXT)["LoadCredential"]

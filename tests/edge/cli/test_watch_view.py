@@ -26,7 +26,16 @@ from edge.cli.watch_view import (
     snapshot_text,
     sparkline,
 )
-from edge.cli.watch_words import Entry, clock_text, condition, done_entry, event_entry, store_entry, tally_entry
+from edge.cli.watch_words import (
+    Entry,
+    clock_text,
+    condition,
+    done_entry,
+    event_entry,
+    store_entry,
+    tally_entry,
+    warnings,
+)
 from edge.frames import UtcMapping
 from edge.samples import Flag, Phase, Sample
 from edge.uplink import documents
@@ -107,6 +116,30 @@ def test_what_loses_data_is_bad_and_what_does_not_is_quiet() -> None:
     assert entry is not None
     assert entry.text.endswith("3 samples DROPPED, 1 holes declared since this view began")
     assert entry.style == "bold red"
+
+
+@pytest.mark.parametrize(
+    ("stores", "note", "said"),
+    [
+        ({"lab": {"waiting": 0}, "dom": {"waiting": 12}}, None, "9 out, dom lacks 12, lab has all"),
+        ({}, "no store configured: acknowledged is not stored", "9 out, no store named"),
+        ({}, None, "9 out"),
+        ({"lab": {"waiting": None}}, None, "9 out"),
+    ],
+)
+def test_what_each_store_has_yet_to_commit(stores: dict[str, Any], note: str | None, said: str) -> None:
+    uplink = {"ring_used": 0.0, "published": 9, "stores": stores, "outbox": {"note": note}}
+    entry = store_entry(rig_with(("status", status(uplink=uplink))))
+    assert entry is not None
+    assert entry.text.endswith(said)
+    assert entry.style == "dim"
+
+
+def test_an_outbox_that_fills_is_an_alarm() -> None:
+    alarm = {"outbox": {"alarm": "the outbox has used more than 50% of its budget"}}
+    [entry] = warnings(rig_with(("status", status(uplink=alarm))))
+    assert (entry.label, "50% of its budget" in entry.text, entry.style) == ("ALARM", True, "bold red")
+    assert warnings(rig_with(("status", status(uplink={"outbox": {"alarm": None}})))) == []
 
 
 # ---------------------------------------------------------------------------------------------------------- last event

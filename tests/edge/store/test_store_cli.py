@@ -42,6 +42,34 @@ def test_verify_for_programs(folder: Path) -> None:
     assert report["streams"][0]["holes"] == [[2, 3]]
 
 
+def test_verify_fails_for_a_hole_where_that_is_asked_for(folder: Path) -> None:
+    done = tipguard("verify", "--to", str(folder), "--complete")
+    assert done.exit_code == 1
+    assert "not complete: 1 holes, 6 samples missing undeclared" in done.output
+    report = json.loads(tipguard("verify", "--to", str(folder), "--complete", "--json").output)
+    assert (report["good"], report["complete"], report["holes"], report["samples_missing"]) == (True, False, 1, 6)
+
+
+def test_verify_passes_as_complete_what_has_no_hole(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "lab", "lab", compact_every_s=None)
+    store.commit(many("rig-1", "samples", [0, 1, 2]), [])
+    store.close()
+    done = tipguard("verify", "--to", str(tmp_path / "lab"), "--complete")
+    assert (done.exit_code, "not complete" in done.output) == (0, False)
+
+
+def test_verify_counts_the_holes_that_it_does_not_print(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "lab", "lab", compact_every_s=None)
+    store.commit(many("rig-1", "samples", list(range(1, 51, 2))), [])
+    store.close()
+    done = tipguard("verify", "--to", str(tmp_path / "lab"))
+    # 25 of them: 0, 2, ... 48.
+    assert "38-38 and 5 more;" in done.output
+    assert "not complete: 25 holes" in done.output
+    report = json.loads(tipguard("verify", "--to", str(tmp_path / "lab"), "--json").output)
+    assert [len(stream["holes"]) for stream in report["streams"]] == [25]
+
+
 def test_verify_of_a_store_with_a_loss_is_exit_1(folder: Path) -> None:
     (gone,) = folder.glob("frames/*/*/*.parquet")
     (samples,) = folder.glob("samples/*/*/*.parquet")
