@@ -114,7 +114,7 @@ class Broker(Server):
         if not kinds or (prefer and prefer not in kinds):
             raise BenchOptionError(
                 f"broker {prefer or 'mosquitto or iotcore'} is not installed: apt-get install mosquitto, or "
-                "pip install 'tipguard[demo]'"
+                "`make setup`"
             )
         self.kind: Kind = prefer or kinds[0]
         if (mosquitto_lines or configuration) and self.kind != "mosquitto":

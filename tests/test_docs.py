@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from edge.cli.app import build_app
+from edge.guard.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])
@@ -51,6 +52,28 @@ def verbs() -> set[str]:
 def test_verbs_named_exist(page: Path) -> None:
     named = {match[1] for words in code(page) if (match := re.match(r"tipguard ([a-z][a-z-]*)", words))}
     assert named <= verbs() | LATER
+
+
+def test_what_to_do_is_said_for_every_verdict_and_alarm() -> None:
+    page = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    said = set(re.findall(r"`([A-Z_]+)`", page[page.index("## What to do at an alarm") :]))
+    alarms = {
+        found
+        for module in (ROOT / "edge" / "controller").glob("*.py")
+        for found in re.findall(
+            r'(?:raise_alarm\(\s*|ALARM: Final = |ALARM = )"([A-Z_]+)"', module.read_text(encoding="utf-8")
+        )
+    }
+    assert {"HOST", "NO_ANSWER", "MIRROR", "FRONTEND", "STAGE", "TIP_NOT_LIFTED"} <= alarms
+    assert {verdict.value for verdict in Verdict} | alarms <= said
+
+
+def test_what_to_do_is_said_for_every_alert() -> None:
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "deploy/examples/prometheus").glob("*.yml"))
+    alerts = set(re.findall(r"alert: (\w+)", rules))
+    said = set(re.findall(r"`(Tipguard\w+)`", (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")))
+    assert alerts
+    assert alerts == said
 
 
 def test_the_changelog_names_every_verb() -> None:

@@ -87,7 +87,9 @@ def build_app(*, with_hil: bool = True, with_demo: bool = True) -> typer.Typer:
 
         app.command("demo")(demo)
     else:
-        app.command("demo")(_placeholder("One emulated sweep to the surge and the cut, in half a minute."))
+        app.command("demo")(
+            _placeholder("A trigger map and a memristor on emulated instruments, in under two minutes.")
+        )
     return app
 
 

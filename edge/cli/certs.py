@@ -38,7 +38,7 @@ def _with_crypto(work: Callable[[], int], *, json: bool = False) -> None:
 
     def checked() -> int:
         if importlib.util.find_spec("cryptography") is None:
-            raise CertsError("certificates need the package cryptography: pip install 'tipguard[certs]'")
+            raise CertsError("certificates need the package cryptography; `make setup` installs it")
         return work()
 
     guarded(checked, json=json)

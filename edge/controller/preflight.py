@@ -64,7 +64,7 @@ def _refuse_or_pass_hardware(plan: Plan, config: Config) -> None:
         raise PlanRefusedError(
             f"{_ports(config)} is real hardware and this rig has no rig profile: cut latency, noise and "
             "offsets of this unit were never measured. Run `tipguard commission` (two resistors instead of the tip, "
-            "five minutes), then restart the controller; without it plans run on `tipguard hil smu` only",
+            "two minutes), then restart the controller; without it plans run on `tipguard hil smu` only",
             reason="not_commissioned",
         )
     if (fault := config.profile_fault) is not None:

@@ -166,7 +166,7 @@ def why_not(config: GpioConfig, *, port_emulated: bool) -> str:
     if not Path(config.chip).is_char_device():
         return "there is no such GPIO chip, nor the socket of an emulated bench"
     if importlib.util.find_spec("gpiod") is None:
-        return "the library gpiod is not installed: pip install 'tipguard[gpio]'"
+        return "the library gpiod is not installed; `make setup` and deploy/install.sh install it"
     return ""
 
 

@@ -13,7 +13,7 @@ from edge.store.contiguity import Coverage
 from edge.store.verify import Readable
 
 DATABASE: Final = ("postgresql://", "postgres://")
-EXTRA: Final = "pip install 'tipguard[store]'"
+EXTRA: Final = "`make setup` and deploy/install.sh install it"
 
 
 def is_database(where: str) -> bool:

@@ -17,7 +17,7 @@ MAX_PAYLOAD: Final = 512
 LEASE_MAX_MS: Final = 100
 """Longest lease a device grants: the damage budget in time. Longer ones are refused, not shortened. In ms."""
 LEASE_RENEW_MS: Final = 30
-"""Period at which the host's control task renews the lease. In ms."""
+"""Longest period in which the host renews the lease; ours does every 20 ms. In ms."""
 TRIP_RESEND_MS: Final = 20
 """Period of TRIP_REPORT until it is acknowledged. In ms."""
 STATUS_PERIOD_MS: Final = 100

@@ -97,7 +97,7 @@ def write_points(path: Path, options: DemoOptions) -> None:
 def _check(options: DemoOptions) -> None:
     """Refuse before anything runs what would fail at the end."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise BenchOptionError("matplotlib is not installed, which draws the pictures: pip install 'tipguard[demo]'")
+        raise BenchOptionError("matplotlib is not installed, which draws the pictures; `make setup` installs it")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

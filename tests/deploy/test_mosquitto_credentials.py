@@ -1,4 +1,5 @@
-"""The uplink's secrets as systemd hands them over: from /etc/credstore, in the unit as installed, on a real systemd."""
+"""Secrets of the uplink and of a store as systemd hands them over: from /etc/credstore, in the units as installed, on a
+real systemd."""
 
 from __future__ import annotations
 
@@ -108,3 +109,24 @@ def test_secrets_from_the_store_are_the_service_s_and_nobody_else_s(systemd: Own
     assert (other.returncode == 0, other.stdout) == (False, "")
     own = systemd.call("setpriv", "--reuid=tipguard", "--clear-groups", "cat", "/etc/credstore/tipguard.rig.key")
     assert own.returncode != 0, "the service reads copies, never the store"
+
+
+def test_a_store_s_database_password_is_where_the_database_s_library_looks(systemd: OwnSystemd) -> None:
+    unit = "tipguard-store@lab.service"
+    line = "db.lab:5432:tipguard:tipguard:secret"
+    write(systemd, "/etc/credstore/tipguard.store-lab.pgpass", line, "600")
+    write(systemd, "/etc/tipguard/store-lab.env", "STORE_OPTIONS=--host 127.0.0.1", "644")
+    systemd.call("systemctl", "start", unit)
+
+    def active() -> dict[str, str] | None:
+        shown = systemd.show(unit, "ActiveState", "MainPID", "Result")
+        return shown if shown["ActiveState"] == "active" else None
+
+    shown = wait_for("the store to have started", active, 60)
+    environment = systemd.call("cat", f"/proc/{shown['MainPID']}/environ").stdout.split("\0")
+    (file,) = [one.partition("=")[2] for one in environment if one.startswith("PGPASSFILE=")]
+    inside = ("nsenter", "-t", shown["MainPID"], "--mount")
+    assert systemd.call(*inside, "cat", file).stdout.strip() == line
+    # libpq passes over a file that group or others may read.
+    assert systemd.call(*inside, "stat", "-L", "-c", "%a", file).stdout.strip() in ("400", "600", "440")
+    systemd.call("systemctl", "stop", unit)

@@ -35,7 +35,7 @@ def dose(options: BenchOptions, sites: int | None = None) -> dict[str, Any]:
     """Measure all arms on ``sites`` sites (default 200, quick 4); raises BenchOptionError where it cannot be."""
     for module in ("pymeasure", "pyvisa_py"):
         if importlib.util.find_spec(module) is None:
-            raise BenchOptionError(f"bench dose: {module} is not installed; pip install 'tipguard[strangers]'")
+            raise BenchOptionError(f"bench dose: {module} is not installed; `make setup` installs it")
     # Wanted last: better to know at once that there is no compiler.
     build.lockstep()
     n = sites or (QUICK_SITES if options.quick else SITES)

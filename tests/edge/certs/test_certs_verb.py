@@ -104,7 +104,7 @@ def test_mistakes_are_refused_in_a_line(lab: Path, arguments: list[str], code: i
 def test_without_the_package_it_says_how_to_get_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = certs("list", "--dir", lab)
-    assert (done.exit_code, "pip install 'tipguard[certs]'" in done.stderr) == (1, True)
+    assert (done.exit_code, "`make setup` installs it" in done.stderr) == (1, True)
 
 
 # ----------------------------------------------------------------------------------------- in a rig's file

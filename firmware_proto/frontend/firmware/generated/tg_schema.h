@@ -13,7 +13,7 @@
 #define TG_MAX_PAYLOAD 512u /* byte: Longest payload of any message. */
 /* ms: Longest lease a device grants: the damage budget in time. Longer ones are refused, not shortened. */
 #define TG_LEASE_MAX_MS 100u
-#define TG_LEASE_RENEW_MS 30u /* ms: Period at which the host's control task renews the lease. */
+#define TG_LEASE_RENEW_MS 30u /* ms: Longest period in which the host renews the lease; ours does every 20 ms. */
 #define TG_TRIP_RESEND_MS 20u /* ms: Period of TRIP_REPORT until it is acknowledged. */
 #define TG_STATUS_PERIOD_MS 100u /* ms: Period of STATUS without being asked. */
 #define TG_SILENCE_MS 10u /* ms: After so long a silence a sender begins with an extra delimiter. */
