@@ -371,7 +371,12 @@ class Frontend(FrontendReader):
 
             try:
                 await self._ask("REARM", send, is_safe)
-            except FrontendRefusedError:
+            except FrontendRefusedError as error:
+                if self.stuck:
+                    raise FrontendRefusedError(
+                        "its switch conducts although it is open: repair it; until then the output stays off",
+                        why=error.why,
+                    ) from error
                 # The first REARM did it, its STATUS was lost, and the second found nothing to do.
                 if self.state != State.SAFE:
                     raise

@@ -173,6 +173,7 @@ def test_a_switch_that_does_not_open_is_no_planned_cut(tmp_path: Path) -> None:
         bench.start(SWEEP)
         run = await bench.ended()
         assert run["status"] == "failed"
+        assert "switch conducts although it is open: repair it" in run["reason"]
         assert bench.heard.count(b":OUTP ON") == 1
 
     in_series(tmp_path, test, load=site, frontend=SEES, sample_hz=SLOW)
