@@ -135,7 +135,7 @@ def test_the_bench_is_in_the_catalogue() -> None:
 
 def test_without_pymeasure_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(BenchOptionError, match=r"tipguard\[strangers\]"):
+    with pytest.raises(BenchOptionError, match="`make setup` installs it"):
         dose(BenchOptions(quick=True))
 
 

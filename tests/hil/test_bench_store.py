@@ -9,7 +9,7 @@ from hil.bench.options import BenchOptions
 from hil.bench.store import made, store
 from hil.broker import mosquitto_path
 
-pytest.importorskip("psycopg", reason="needs the extra: pip install 'tipguard[store]'")
+pytest.importorskip("psycopg", reason="needs the extra store: make setup")
 
 
 def test_frames_are_4_kib_and_every_rig_counts_from_0() -> None:

@@ -279,13 +279,13 @@ def quiet(out: Path) -> DemoOptions:
 
 def test_without_any_broker_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hil.broker, "available", list)
-    with pytest.raises(BenchOptionError, match=r"apt-get install mosquitto, or pip install 'tipguard\[demo\]'"):
+    with pytest.raises(BenchOptionError, match="apt-get install mosquitto, or `make setup`"):
         run_demo(quiet(tmp_path), Console())
 
 
 def test_without_matplotlib_it_says_so_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(show.importlib.util, "find_spec", lambda _name: None)  # type: ignore[attr-defined]
-    with pytest.raises(BenchOptionError, match=r"matplotlib is not installed.*pip install 'tipguard\[demo\]'"):
+    with pytest.raises(BenchOptionError, match="matplotlib is not installed.*`make setup` installs it"):
         run_demo(quiet(tmp_path / "out"), Console())
     assert not (tmp_path / "out").exists()
 

@@ -13,7 +13,7 @@ from hil import postgres
 from hil.errors import BenchFaultError, BenchOptionError
 from hil.postgres import Postgres
 
-psycopg = pytest.importorskip("psycopg", reason="needs the extra: pip install 'tipguard[store]'")
+psycopg = pytest.importorskip("psycopg", reason="needs the extra store: make setup")
 pytestmark = pytest.mark.skipif(postgres.programs() is None, reason="needs PostgreSQL: apt-get install postgresql")
 
 

@@ -300,7 +300,7 @@ def test_an_emulated_line_is_not_believed_to_protect_a_real_instrument(tmp_path:
     ("chip", "missing", "told"),
     [
         ("/dev/no-such-chip", False, "there is no such GPIO chip"),
-        ("/dev/null", True, "the library gpiod is not installed: pip install 'tipguard"),
+        ("/dev/null", True, "the library gpiod is not installed; `make setup`"),
     ],
 )
 def test_lines_that_cannot_be_had_are_silent_and_say_why(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("psycopg", reason="needs the extra: pip install 'tipguard[store]'")
+pytest.importorskip("psycopg", reason="needs the extra store: make setup")
 
 from edge.store.postgres.backend import PostgresBackend
 from hil.postgres import Postgres
