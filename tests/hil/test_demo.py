@@ -285,7 +285,7 @@ def test_without_any_broker_it_says_what_to_install(tmp_path: Path, monkeypatch:
 
 def test_without_matplotlib_it_says_so_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(show.importlib.util, "find_spec", lambda _name: None)  # type: ignore[attr-defined]
-    with pytest.raises(BenchOptionError, match="matplotlib is not installed.*`make setup` installs it"):
+    with pytest.raises(BenchOptionError, match=r"matplotlib is not installed.*`make setup` installs it"):
         run_demo(quiet(tmp_path / "out"), Console())
     assert not (tmp_path / "out").exists()
 

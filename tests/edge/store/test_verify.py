@@ -132,7 +132,7 @@ def test_a_missing_package_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPa
         raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
 
     monkeypatch.setattr("edge.store.directory.DirectoryStore.__init__", absent)
-    with pytest.raises(ConfigError, match="pyarrow: `make setup` and deploy/install.sh install it"):
+    with pytest.raises(ConfigError, match=r"pyarrow: `make setup` and deploy/install.sh install it"):
         opening.open_store(str(tmp_path), "lab")
 
 
