@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 
@@ -74,6 +75,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ.get("TIPGUARD_LONG") == "1" and "PYTEST_XDIST_WORKER" in os.environ:
         # What may take longest begins first: a core is left with minutes of work at the end otherwise.
         items.sort(key=_patience_s, reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """Set aside what collecting thousands of tests has left: a worker at rest collects garbage, and would look at it.
+
+    In virtual time a worker rests hundreds of times a second. This halves what its tests take.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _patience_s(item: pytest.Item) -> float:
