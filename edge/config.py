@@ -201,24 +201,24 @@ class RecorderConfig(Section):
 
 
 class Config(Section):
-    """One rig."""
+    """One rig. No section is shared with another rig's configuration, not even one that nothing was said about."""
 
     rig: Rig
     ports: Ports
     smu: SmuConfig
-    stage: StageConfig = StageConfig()
-    contact: ContactConfig = ContactConfig()
-    scan: Scan = Scan()
-    wiring: Wiring = Wiring()
-    limits: Limits = Limits()
+    stage: StageConfig = Field(default_factory=StageConfig)
+    contact: ContactConfig = Field(default_factory=ContactConfig)
+    scan: Scan = Field(default_factory=Scan)
+    wiring: Wiring = Field(default_factory=Wiring)
+    limits: Limits = Field(default_factory=Limits)
     gpio: GpioConfig | None = None
     frontend: FrontendConfig | None = None
-    event: EventConfig = EventConfig()
-    runtime: Runtime = Runtime()
-    recorder: RecorderConfig = RecorderConfig()
-    uplink: UplinkConfig = UplinkConfig()
-    outbox: OutboxConfig = OutboxConfig()
-    remote: RemoteConfig = RemoteConfig()
+    event: EventConfig = Field(default_factory=EventConfig)
+    runtime: Runtime = Field(default_factory=Runtime)
+    recorder: RecorderConfig = Field(default_factory=RecorderConfig)
+    uplink: UplinkConfig = Field(default_factory=UplinkConfig)
+    outbox: OutboxConfig = Field(default_factory=OutboxConfig)
+    remote: RemoteConfig = Field(default_factory=RemoteConfig)
     profile: RigProfile | None = None
     """This rig as measured: read from ``rig.profile_file``, never written into the configuration itself."""
 

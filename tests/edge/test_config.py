@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import Config, ContactConfig, GpioConfig, Limits, Scan, StageConfig, StagePort, load, template
+from edge.config_base import Section
 from edge.config_frontend import FrontendConfig
 from edge.errors import ConfigError, LocalError
 
@@ -275,6 +276,20 @@ def test_nothing_changes_a_configuration_afterwards(file: Path) -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         limits.current_a = 1.0
     assert limits == Limits()
+
+
+def test_two_configurations_share_no_section() -> None:
+    # What goes round a frozen model, as `__dict__` does, would otherwise change the defaults of its whole process.
+    said = {
+        "rig": {"id": "bench-1", "kind": "tip", "series_resistor_ohm": 1e4},
+        "ports": {"smu": {"path": "/dev/ttyUSB0"}},
+        "smu": {"serial_number": "1304207"},
+    }
+    one, other = Config.model_validate(said), Config.model_validate(said)
+    assert one == other
+    sections = [name for name in Config.model_fields if isinstance(getattr(one, name), Section)]
+    assert {"limits", "stage", "uplink", "recorder"} <= set(sections)
+    assert [name for name in sections if getattr(one, name) is getattr(other, name)] == []
 
 
 # -------------------------------------------------------------------------------------------------- the template

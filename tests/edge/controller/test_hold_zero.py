@@ -12,6 +12,7 @@ from edge.controller.cutting import CUT_READINGS, Cutter
 from edge.errors import PlanRefusedError
 from edge.experiments.iv import IvPlan
 from edge.guard.states import State
+from hil.rig import config_for
 from hil.twin.site import SwitchingSite
 from hil.twin.truth import TruthRecord
 from hil.virtual_bench import VirtualBench, on_bench
@@ -170,14 +171,13 @@ def test_a_stop_during_such_a_cut_is_the_end(tmp_path: Path, monkeypatch: pytest
 
 def test_re_arms_are_counted_and_bounded(tmp_path: Path) -> None:
     async def test(bench: VirtualBench) -> None:
-        bench.engine.config.limits.__dict__["rearms_per_run"] = 1
         bench.start(IvPlan(to_v=-0.6, cycles=10, **HELD))
         run = await bench.ended()
         assert run["status"] == "failed"
         assert "rearms_per_run" in run["reason"]
         assert bench.off
 
-    on_bench(tmp_path, test, load=site)
+    on_bench(tmp_path, test, load=site, config=config_for(limits={"rearms_per_run": 1}))
 
 
 @pytest.mark.parametrize("change", [{"on_trigger": "stop"}, {"back_scan": True}, {"after_cut": "hold"}])
