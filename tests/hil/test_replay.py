@@ -497,15 +497,20 @@ def test_a_rig_that_does_not_record_writes_no_tape(tmp_path: Path) -> None:
     assert not kinds & {Kind.TAPE, Kind.TAPE_START}
 
 
-def test_a_replay_leaves_nothing_behind() -> None:
-    places = [Path(tempfile.gettempdir()), Path("/dev/shm")]  # noqa: S108 - looked at only
+def test_a_replay_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    stretch = sweep()
+    # Not by what lies in the temporary folders: another process may be replaying just now.
+    folders: list[Path] = []
+    made = tempfile.mkdtemp
 
-    def left() -> set[Path]:
-        return {path for place in places for path in place.glob("tipguard-replay-*")}
+    def noted(*given: str | None, **named: str | None) -> str:
+        folders.append(Path(made(*given, **named)))
+        return str(folders[-1])
 
-    before = left()
-    is_same(sweep())
-    assert left() == before
+    monkeypatch.setattr(tempfile, "mkdtemp", noted)
+    is_same(stretch)
+    assert [folder.name.startswith("tipguard-replay-") for folder in folders] == [True]
+    assert not folders[0].exists()
 
 
 def test_what_is_done_at_the_last_moment_may_be_recorded_behind_it() -> None:
