@@ -24,6 +24,7 @@ from edge.cli import common
 from edge.controller.keeper import EXIT_UNVERIFIED
 from hil.broker import HOST, Broker, free_port
 from hil.processes import BenchRig, RigSpec, wait_for
+from tests.live_runs import TooLateError, sweep
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 MQTT_PORT = 1883
@@ -34,6 +35,7 @@ READY = {
 }
 """What runs until it is ended, and what it prints once the next terminal may go on."""
 READY_S = 20.0
+TRIES = 3
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -99,6 +101,8 @@ class Desk:
             ["bash", "-c", self.adapt(line)],
             cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=150,
         )  # fmt: skip
+        if line.startswith("tipguard run") and done.returncode == common.EXIT_TRIPPED and "(STALE)" in done.stdout:
+            raise TooLateError("STALE")
         assert done.returncode == 0, f"{line}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         if line.startswith("tipguard init") and self.port != MQTT_PORT:
             config = self.folder / line.split()[2]
@@ -139,18 +143,33 @@ class Desk:
                 process.wait()
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+@contextlib.contextmanager
+def a_desk(folder: Path) -> Iterator[Desk]:
+    folder.mkdir()
     port = MQTT_PORT if port_is_free(MQTT_PORT) else free_port()
     with Broker(port=port) as broker:
-        someone = Desk(tmp_path, broker)
-        yield someone
-        someone.go_home()
+        someone = Desk(folder, broker)
+        try:
+            yield someone
+        finally:
+            someone.go_home()
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(180)
-def test_the_first_sweep_as_written(desk: Desk) -> None:
+@pytest.mark.timeout(400)
+def test_the_first_sweep_as_written(tmp_path: Path) -> None:
+    # What is counted and shown is one run's: a new desk where the host was late.
+    for number in range(TRIES):
+        try:
+            with a_desk(tmp_path / f"desk{number}") as desk:
+                first_sweep(desk)
+                return
+        except TooLateError as late:
+            print(f"\n{late}: the host was late; another desk")
+    pytest.fail(f"the host was late at each of {TRIES} desks")
+
+
+def first_sweep(desk: Desk) -> None:
     printed: dict[str, str] = {}
     for block in blocks("Your first sweep"):
         if block.language == "python":
@@ -204,8 +223,7 @@ def cli(rig: BenchRig, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(120)
 def test_after_a_trip_it_is_as_the_readme_says(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, RigSpec(load="ohmic:1e6")) as rig:
-        rig.start_run("iv", to_v=-1.0, step_v=0.002, dwell_s=0.02, back_scan=False)
-        rig.wait_current(2e-9)
+        sweep(rig, step_v=0.002, least_a=2e-9)
         assert cli(rig, "stop").returncode == 0
         rig.wait_state("TRIPPED")
         status = cli(rig, "status")

@@ -12,6 +12,7 @@ import pytest
 from edge.controller.mirror import DIRTY, Latch, Mirror
 from hil.processes import wait_for
 from tests.deploy.fake_manager import WATCHDOG_S, Manager, service
+from tests.live_runs import sweep
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(not LONG, reason="more of a service's words: TIPGUARD_LONG=1")]
@@ -36,8 +37,7 @@ def test_a_keeper_that_cuts_in_vain_is_fed_and_says_what_to_do(tmp_path: Path, m
     """It must not be killed by a watchdog while it is the last that tries."""
     with service(tmp_path, manager) as rig:
         rig.start_controller()
-        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.03, back_scan=False)
-        assert rig.wait_current(1e-7)
+        sweep(rig, dwell_s=0.03)
         worker = rig.worker_pid()
         rig.smu.send_signal(signal.SIGSTOP)
         os.kill(worker, signal.SIGKILL)

@@ -6,8 +6,11 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,7 @@ from hil.processes import BenchRig, Child, ChildDiedError, Interruption, RigSpec
 from hil.processes.child import Children
 from hil.processes.ending import switch_off
 from hil.processes.spec import PYTHON, config_of, smu_command
+from tests.live_runs import TRIES, TooLateError, check_lateness, ended, flows, sweep
 
 BLOCK = "import signal; print('up', flush=True); signal.pause()"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + BLOCK
@@ -180,8 +184,7 @@ def test_an_instrument_that_does_not_start_says_why(tmp_path: Path) -> None:
 @pytest.mark.processes
 def test_a_controller_killed_with_bias_on_leaves_the_last_word_to_safe_off(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
-        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.03, back_scan=False)
-        assert rig.wait_current(1e-7)
+        sweep(rig, dwell_s=0.03)
         rig.controller.kill()
         with pytest.raises(BenchFaultError, match="the controller ended with -9"):
             rig.wait_state("SAFE")
@@ -210,8 +213,8 @@ class Listener(Subscriber):
     def stopped(self) -> list[str]:
         return [doc["uid"] for doc in self.documents("run") if doc["kind"] == "stop"]
 
-    def any_stopped(self) -> bool:
-        return bool(self.stopped())
+    def has_stopped(self, runs: int) -> bool:
+        return len(self.stopped()) >= runs
 
 
 @pytest.mark.processes
@@ -231,16 +234,55 @@ def test_two_rigs_at_the_same_time_know_nothing_of_each_other(tmp_path: Path) ->
         left, right = rigs
         assert not set(left.pids.values()) & set(right.pids.values())
         assert all(listener.wait(listener.online, 15) for listener in listeners)
-        uids = [rig.start_run("iv", to_v=-0.5, step_v=0.01, dwell_s=0.02) for rig in rigs]
-        assert all(rig.wait_current(1e-7) for rig in rigs)
-        # What happens to one is not the other's.
-        left.uplink.kill()
-        assert left.call("stop")["ok"]
-        assert left.wait_state("TRIPPED")["verdict"] == "OPERATOR"
-        assert (right.status() or {})["state"] == "ENERGISED"
-        left.start_uplink()
-        for listener, uid in zip(listeners, uids, strict=True):
-            assert listener.wait(listener.any_stopped, 20)
-            assert listener.stopped() == [uid]
-        assert (right.status() or {})["run"]["status"] == "completed"
+        begun: dict[str, list[str]] = {"left": [], "right": []}
+        for _ in range(TRIES):
+            try:
+                one_is_stopped(left, right, begun)
+                break
+            except TooLateError as late:
+                print(f"\n{late}: the host was late; another try")
+                for rig in rigs:
+                    safe_again(rig)
+        else:
+            pytest.fail(f"the host was late {TRIES} times")
+        for listener in listeners:
+            assert listener.wait(partial(listener.has_stopped, len(begun[listener.rig])), 20)
+            assert listener.stopped() == begun[listener.rig]
         assert all(rig.close().verified_off for rig in rigs)
+
+
+def one_is_stopped(left: BenchRig, right: BenchRig, begun: dict[str, list[str]]) -> None:
+    """Have both run, stop one, and see the other come to its end: what happens to one is not the other's."""
+    began_ns = time.monotonic_ns()
+    for rig in (left, right):
+        begun[rig.spec.rig].append(rig.start_run("iv", to_v=-0.5, step_v=0.01, dwell_s=0.02))
+    for rig in (left, right):
+        if not flows(rig, began_ns):
+            check_lateness(rig.wait_state("TRIPPED"))
+            pytest.fail(f"{rig.spec.rig} tripped")
+    left.uplink.kill()
+    try:
+        assert left.call("stop")["ok"]
+        stopped = left.wait_state("TRIPPED")
+        check_lateness(stopped)
+        assert stopped["verdict"] == "OPERATOR"
+        other = right.status() or {}
+        check_lateness(other)
+        assert other["state"] == "ENERGISED"
+    finally:
+        left.start_uplink()
+    assert ended(right, begun["right"][-1], 20)["status"] == "completed"
+
+
+def safe_again(rig: BenchRig) -> None:
+    """Wait until its run is over, and re-arm a rig that is tripped."""
+    status = wait_for("the end of the run", lambda: _over(rig), 20)
+    if status["state"] == "TRIPPED":
+        wait_for("the re-arm", lambda: rig.call("rearm")["ok"], 10)
+
+
+def _over(rig: BenchRig) -> dict[str, Any] | None:
+    status = rig.status()
+    if status is None or status["state"] not in ("SAFE", "TRIPPED"):
+        return None
+    return status if status["run"]["status"] != "running" else None

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from edge.cli.app import build_app
 from edge.config import template
 from hil.processes import BenchRig, RigSpec, StageSpec, wait_for
+from tests.live_runs import flowing, sweep
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -296,8 +297,15 @@ def test_ctrl_c_at_the_run_verb_cuts_and_exits_130(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
         command = [sys.executable, "-m", "edge.cli.main", "run", "iv", str(rig.config_path), "--to-v", "-1.0"]
-        run = subprocess.Popen(command, env=rig.environment, stderr=subprocess.DEVNULL)
-        rig.wait_current(5e-8)
+        typed: list[subprocess.Popen[bytes]] = []
+
+        def begin() -> subprocess.Popen[bytes]:
+            # The verb of a run that has tripped ends by itself.
+            assert all(one.wait(15) == 3 for one in typed)
+            typed.append(subprocess.Popen(command, env=rig.environment, stderr=subprocess.DEVNULL))
+            return typed[-1]
+
+        run = flowing(rig, begin, least_a=5e-8)
         asked_ns = time.monotonic_ns()
         run.send_signal(signal.SIGINT)
         assert run.wait(15) == 130
@@ -316,8 +324,7 @@ def test_ctrl_c_at_the_run_verb_cuts_and_exits_130(tmp_path: Path) -> None:
 def test_sigterm_of_the_controller_cuts_at_once_and_latches_for_the_next_start(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
-        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
-        rig.wait_current(1e-7)
+        sweep(rig)
         asked_ns = time.monotonic_ns()
         rig.controller.send_signal(signal.SIGTERM)
         assert rig.controller.wait(10) == 0
@@ -350,8 +357,7 @@ def test_a_crash_loop_ends_and_never_energises(tmp_path: Path) -> None:
 def test_safe_off_while_the_controller_holds_the_port(tmp_path: Path) -> None:
     with smu_only(tmp_path) as rig:
         rig.start_controller()
-        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
-        rig.wait_current(1e-7)
+        sweep(rig)
         asked_ns = time.monotonic_ns()
         done = tipguard(rig, "safe-off", str(rig.config_path))
         took_s = (time.monotonic_ns() - asked_ns) / 1e9

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.flight import cut_out, read_flight, run_uids, stretches
+from edge.flight import Stretch, cut_out, read_flight, run_uids, stretches
 from edge.ring import Kind
 from hil.broker import Broker, available
 from hil.processes import BenchRig, RigSpec, wait_for
 from hil.replay import replay
+from tests.live_runs import check_lateness, ended, on_a_rig
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 pytestmark = pytest.mark.processes
@@ -20,12 +21,18 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.skipif(not available(), reason="no broker: Mosquitto, or the extra demo")
 def test_a_run_of_real_processes_is_on_disk_and_replays_to_the_nanosecond(tmp_path: Path) -> None:
-    segments = tmp_path / "rig" / "state" / "flight" / "bench"
-    with Broker() as broker, BenchRig.running(tmp_path / "rig", RigSpec(site="gb", seed=4), broker=broker) as rig:
+    def a_run(rig: BenchRig) -> tuple[Path, str]:
         uid = rig.start_run("iv", to_v=-0.6)
-        wait_for("the end of the run", lambda: _ended(rig), 30.0)
+        run = ended(rig, uid, 30.0)
+        assert run["status"] == "completed", run["reason"]
+        segments = rig.directory / "state" / "flight" / "bench"
         # Not by the uplink's end: it is written within a second and a bit.
         wait_for("the run on disk", lambda: _on_disk(segments, uid), 10.0)
+        return segments, uid
+
+    # The stretch has this one run: a new rig where the host was late.
+    with Broker() as broker:
+        segments, uid = on_a_rig(tmp_path, RigSpec(site="gb", seed=4), a_run, broker=broker)
     found, notes = stretches(read_flight(segments).records)
     assert notes == []
     [stretch] = [one for one in found if uid in run_uids(one)]
@@ -45,13 +52,15 @@ def test_a_run_of_real_processes_is_on_disk_and_replays_to_the_nanosecond(tmp_pa
 
 @pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1")
 def test_a_worker_that_is_killed_leaves_a_life_that_replays_up_to_its_last_tick(tmp_path: Path) -> None:
-    with BenchRig.running(tmp_path / "rig", RigSpec(load="ohmic:1e6")) as rig:
+    def a_killed_run(rig: BenchRig) -> tuple[str, list[Stretch], list[str]]:
         uid = rig.start_run("iv", to_v=-0.5, step_v=0.002)
-        wait_for("some readings", lambda: (rig.status() or {}).get("samples", 0) > 40 or None, 20.0)
+        wait_for("some readings", lambda: _has_read(rig, 40), 20.0)
         os.kill(rig.worker_pid(), signal.SIGKILL)
-        wait_for("the next worker", lambda: (rig.status() or {}).get("state") == "TRIPPED" or None, 20.0)
+        check_lateness(rig.wait_state("TRIPPED"))
         # The ring outlives both: no uplink is there.
-        found, notes = stretches(read_flight(rig.run_directory / "ring").records)
+        return uid, *stretches(read_flight(rig.run_directory / "ring").records)
+
+    uid, found, notes = on_a_rig(tmp_path, RigSpec(load="ohmic:1e6"), a_killed_run)
     assert notes == []
     first, second = found
     replayed = replay(cut_out(first, uid))
@@ -63,9 +72,12 @@ def test_a_worker_that_is_killed_leaves_a_life_that_replays_up_to_its_last_tick(
     assert replay(second).documents(Kind.EVENT)[0]["kind"] == "restart"
 
 
-def _ended(rig: BenchRig) -> bool | None:
+def _has_read(rig: BenchRig, samples: int) -> bool:
     status = rig.status()
-    return True if status is not None and status["run"] and status["run"]["status"] == "completed" else None
+    if status is None:
+        return False
+    check_lateness(status)
+    return int(status["samples"]) > samples
 
 
 def _on_disk(segments: Path, uid: str) -> bool | None:

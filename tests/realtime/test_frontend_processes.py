@@ -15,6 +15,7 @@ import pytest
 from edge.flight import read_flight
 from edge.ring import Kind
 from hil.processes import BenchRig, FrontendSpec, RigSpec, wait_for
+from tests.live_runs import sweep
 
 LEASE_S = 0.1
 HOST_S = 0.05
@@ -28,13 +29,6 @@ pytestmark = pytest.mark.realtime
 def rig(tmp_path: Path) -> Iterator[BenchRig]:
     with BenchRig.running(tmp_path / "rig", RIG) as running:
         yield running
-
-
-def live(rig: BenchRig) -> None:
-    """Start a sweep and return when the twin's tip is live through a closed switch."""
-    rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.05, back_scan=False)
-    began_ns = time.monotonic_ns()
-    wait_for("a live tip", lambda: any(e["event"] == "live" and e["t_ns"] > began_ns for e in rig.truth()), 20.0)
 
 
 def opened_after(rig: BenchRig, t_ns: int) -> float:
@@ -52,7 +46,7 @@ def events(rig: BenchRig) -> list[dict[str, Any]]:
 
 
 def test_the_keeper_of_a_dead_worker_trips_it_first_and_the_next_worker_fetches_its_box(rig: BenchRig) -> None:
-    live(rig)
+    sweep(rig, dwell_s=0.05)
     killed_ns = time.monotonic_ns()
     os.kill(rig.worker_pid(), signal.SIGKILL)
     assert opened_after(rig, killed_ns) < LEASE_S + HOST_S
@@ -66,7 +60,7 @@ def test_the_keeper_of_a_dead_worker_trips_it_first_and_the_next_worker_fetches_
 
 
 def test_keeper_and_worker_frozen_are_cut_by_the_lease(rig: BenchRig) -> None:
-    live(rig)
+    sweep(rig, dwell_s=0.05)
     pids = (rig.controller.pid, rig.worker_pid())
     frozen_ns = time.monotonic_ns()
     for pid in pids:

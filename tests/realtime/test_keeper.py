@@ -19,15 +19,10 @@ import pytest
 from edge.controller.mirror import DIRTY, Latch, Mirror
 from hil.processes import BenchRig, RigSpec, wait_for
 from hil.processes.cable import Cable
+from tests.live_runs import sweep
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 OHMIC = RigSpec(load="ohmic:1e6")
-
-
-def start_live(rig: BenchRig) -> None:
-    """Bring a rig to where current flows, with seconds of sweep to go."""
-    rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.03, back_scan=False)
-    assert rig.wait_current(1e-7)
 
 
 def safe_since(rig: BenchRig, t_ns: int) -> float:
@@ -38,7 +33,7 @@ def safe_since(rig: BenchRig, t_ns: int) -> float:
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGHUP, signal.SIGINT])
 def test_a_terminal_signal_to_the_group_cuts_and_ends(tmp_path: Path, number: signal.Signals) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
-        start_live(rig)
+        sweep(rig, dwell_s=0.03)
         struck_ns = time.monotonic_ns()
         os.killpg(rig.controller.pid, number)
         assert safe_since(rig, struck_ns) < 0.150
@@ -48,7 +43,7 @@ def test_a_terminal_signal_to_the_group_cuts_and_ends(tmp_path: Path, number: si
 @pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGTTOU, signal.SIGTTIN])
 def test_ctrl_z_stops_neither_keeper_nor_worker(tmp_path: Path, number: signal.Signals) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
-        start_live(rig)
+        sweep(rig, dwell_s=0.03)
         worker = rig.worker_pid()
         os.killpg(rig.controller.pid, number)
         for pid in (rig.controller.pid, worker):
@@ -59,7 +54,7 @@ def test_ctrl_z_stops_neither_keeper_nor_worker(tmp_path: Path, number: signal.S
 @pytest.mark.realtime
 def test_a_signal_without_a_name_does_not_stop_the_cut(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
-        start_live(rig)
+        sweep(rig, dwell_s=0.03)
         struck_ns = time.monotonic_ns()
         os.kill(rig.worker_pid(), signal.SIGRTMIN + 6)
         assert safe_since(rig, struck_ns) < 0.150
@@ -69,7 +64,7 @@ def test_a_signal_without_a_name_does_not_stop_the_cut(tmp_path: Path) -> None:
 @pytest.mark.realtime
 def test_a_stopped_keeper_ends_the_run(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
-        start_live(rig)
+        sweep(rig, dwell_s=0.03)
         struck_ns = time.monotonic_ns()
         rig.controller.send_signal(signal.SIGSTOP)
         try:
@@ -157,7 +152,7 @@ def cabled(directory: Path) -> Iterator[tuple[BenchRig, Cable]]:
 @pytest.mark.realtime
 def test_unplugged_while_live_it_is_cut_when_the_port_is_back(tmp_path: Path) -> None:
     with cabled(tmp_path) as (rig, cable):
-        start_live(rig)
+        sweep(rig, dwell_s=0.03)
         cable.pull()
         pulled_ns = time.monotonic_ns()
         spent = _cpu_s(rig.controller.pid)

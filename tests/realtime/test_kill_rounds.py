@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 
 from hil.processes import BenchRig, RigSpec
+from tests.live_runs import sweep
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 MOMENTS = 50 if LONG else 3
 BOUND_S = {signal.SIGKILL: 0.150, signal.SIGSTOP: 0.250}
 OHMIC = RigSpec(load="ohmic:1e6")
-LEAST_A = 1e-7
-"""A hundred sigma of the range: the twin is certain to be live."""
 TRIES = 10
+"""Beside three busy loops."""
 PER_CONTROLLER = 5
 STOP_S = 8.0
 BUSY_CORE = max(os.sched_getaffinity(0))
@@ -96,14 +96,6 @@ def wait_random(rng: random.Random, at_most_s: float) -> None:
     select.select([], [], [], rng.uniform(0, at_most_s))
 
 
-def rearm(rig: BenchRig) -> None:
-    """Rearm, once the run that tripped has ended: before, it is refused."""
-    end_s = time.monotonic() + 10
-    while not rig.call("rearm")["ok"]:
-        assert time.monotonic() < end_s, "never rearmed"
-        select.select([], [], [], 0.02)
-
-
 def one_moment(rig: BenchRig, number: signal.Signals, rng: random.Random, load: Load) -> float:
     """Run a sweep, strike at a random moment with current flowing; return s from the signal to the safe tip."""
     with load.on():
@@ -117,16 +109,7 @@ def one_moment(rig: BenchRig, number: signal.Signals, rng: random.Random, load: 
 
 def blow(rig: BenchRig, number: signal.Signals, rng: random.Random) -> tuple[int, int, int]:
     """Return whom it struck, when, and when the tip was safe, in ns."""
-    for _ in range(TRIES):
-        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
-        if rig.wait_current(LEAST_A):
-            break
-        # A host this busy may delay a reading past its deadline: STALE, a cut, and not what is measured here.
-        status = rig.wait_state("TRIPPED")
-        print(f"\ntripped before the blow: {status['verdict']}")
-        rearm(rig)
-    else:
-        pytest.fail(f"tripped {TRIES} times before the blow")
+    sweep(rig, tries=TRIES)
     pid = rig.worker_pid()
     wait_random(rng, 0.5)
     struck_ns = time.monotonic_ns()
@@ -175,8 +158,7 @@ def test_worker_struck_without_fifo_beside_three_busy_loops_on_one_core(tmp_path
 def test_without_the_keeper_a_dead_worker_leaves_the_current_flowing(tmp_path: Path) -> None:
     # The removal test: the same blow with the keeper stopped first. Only safe-off, from outside, then helps.
     with BenchRig.running(tmp_path, OHMIC) as rig:
-        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
-        rig.wait_current(LEAST_A)
+        sweep(rig)
         os.kill(rig.controller.pid, signal.SIGSTOP)
         struck_ns = time.monotonic_ns()
         os.kill(rig.worker_pid(), signal.SIGKILL)
@@ -199,8 +181,7 @@ def test_without_the_keeper_a_dead_worker_leaves_the_current_flowing(tmp_path: P
 
 def test_keeper_killed_the_worker_cuts_and_exits(tmp_path: Path) -> None:
     with BenchRig.running(tmp_path, OHMIC) as rig:
-        rig.start_run("iv", to_v=-1.0, step_v=0.01, dwell_s=0.02, back_scan=False)
-        rig.wait_current(LEAST_A)
+        sweep(rig)
         worker = rig.worker_pid()
         struck_ns = time.monotonic_ns()
         rig.controller.kill()

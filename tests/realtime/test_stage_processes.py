@@ -21,6 +21,7 @@ from edge.instruments.port import OpenPort
 from edge.ring import Kind, RingReader
 from hil.processes import BenchRig, RigSpec, StageSpec, wait_for
 from hil.twin.grains import Box
+from tests import live_runs
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 UM = 1e-6
@@ -52,15 +53,16 @@ def documents(rig: BenchRig) -> list[dict[str, Any]]:
 def test_a_map_over_both_lines_and_a_worker_killed_in_its_sweep(tmp_path: Path) -> None:
     sample = STAGE.sample(SEED)
     ((x, y),) = sample.boundary_points(1, FIELD)
-    with BenchRig.running(tmp_path, SPEC) as rig:
+
+    def one_point_and_a_kill(rig: BenchRig) -> None:
         wait_for("the stage", lambda: (rig.status() or {})["stage"]["ready"], 10)
         # Nobody else on either line while a controller has them.
         assert rig.stage_link is not None
         for path in (rig.link, rig.stage_link):
             with pytest.raises(BusyError):
                 OpenPort(str(path), 115200)
-        rig.start_run("trigger-map", points=[[x, y, "gb", "B1"]], rate_v_s=0.5, zero=False)
-        run = wait_for("the run to end", lambda: ended(rig), 60)
+        uid = rig.start_run("trigger-map", points=[[x, y, "gb", "B1"]], rate_v_s=0.5, zero=False)
+        run = live_runs.ended(rig, uid, 60)
         assert run["status"] == "completed", run["reason"]
         assert run["results"]["kinds"]["gb"]["triggered"] == 1
         found = [document for document in documents(rig) if document["kind"] != "progress"]
@@ -77,14 +79,20 @@ def test_a_map_over_both_lines_and_a_worker_killed_in_its_sweep(tmp_path: Path) 
         assert status["alarm"] is None
         kill_in_the_sweep(rig, sample.interior_points(1, FIELD)[0])
 
+    # Landings and triggers are those of one run: a new rig where the host was late.
+    live_runs.on_a_rig(tmp_path, SPEC, one_point_and_a_kill)
+
 
 def kill_in_the_sweep(rig: BenchRig, at: tuple[float, float]) -> None:
     rig.start_run("trigger-map", points=[[*at, "gi"]], to_v=-6.0, rate_v_s=1.0, zero=False)
 
     def sweeping() -> bool:
-        status = rig.status() or {}
-        sample = status.get("sample")
-        return status.get("state") == "ENERGISED" and sample is not None and sample["bias_v"] < -0.5
+        status = rig.status()
+        if status is None:
+            return False
+        live_runs.check_lateness(status)
+        sample = status["sample"]
+        return status["state"] == "ENERGISED" and sample is not None and sample["bias_v"] < -0.5
 
     wait_for("the sweep", sweeping, 30)
     worker = rig.worker_pid()

@@ -20,6 +20,7 @@ from hil.processes.spec import config_of, frontend_link_of, smu_command
 from hil.suite import Wish
 from hil.suite.emulated import EmulatedBench
 from tests.hil.frontend_served.served import Host, served
+from tests.live_runs import sweep
 
 LEASE_NS = 100_000_000
 SLOW = ("--frontend-hz", "10000", "--frontend-late-ms", "500")
@@ -80,8 +81,7 @@ def rig() -> Iterator[BenchRig]:
 @pytest.mark.realtime
 def test_both_of_the_host_die_and_the_lease_opens_the_path(rig: BenchRig) -> None:
     """Nobody is left who could cut: neither keeper nor worker, and no supervisor."""
-    rig.start_run("iv", to_v=-0.5, step_v=0.01, dwell_s=0.1, back_scan=False)
-    assert rig.wait_current(1e-7)
+    sweep(rig, to_v=-0.5, dwell_s=0.1)
     worker, keeper = rig.worker_pid(), rig.controller.pid
     killed_ns = time.monotonic_ns()
     os.kill(keeper, signal.SIGKILL)
