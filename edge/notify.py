@@ -1,13 +1,13 @@
 """What systemd wants to hear of a service: ready, alive, what it does, stopping. Standard library only.
 
 The protocol is one datagram of ``NAME=value`` lines to the socket named by ``$NOTIFY_SOCKET`` (sd_notify(3)). Whoever
-speaks here has something more important to do: nothing blocks, nothing is raised, a datagram that does not get through
-is gone. Without a socket, as on a desk, everything is a no-op.
+speaks here has something more important to do: nothing blocks, nothing is raised. A sign of life that does not get
+through is gone; that the service is ready, or how it is, is said again when the caller next comes by: a manager that
+never hears READY=1 ends the service. Without a socket, as on a desk, everything is a no-op.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import MutableMapping
@@ -53,17 +53,15 @@ class Notifier:
         return self._socket is not None
 
     def ready(self, status: str) -> None:
-        """Say that the service does what it is for, and how it is; only the first time."""
-        if not self._is_ready:
+        """Say that the service does what it is for, and how it is; only until it got through."""
+        if not self._is_ready and self._send(f"READY=1\nSTATUS={_one_line(status)}"):
             self._is_ready = True
             self._status = status
-            self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
     def status(self, text: str) -> None:
         """Say in words what goes on, where it has changed."""
-        if text != self._status:
+        if text != self._status and self._send(f"STATUS={_one_line(text)}"):
             self._status = text
-            self._send(f"STATUS={_one_line(text)}")
 
     def alive(self, now_ns: int) -> None:
         """Feed the watchdog where that is due. Call it only where progress was seen, and as often as you like."""
@@ -76,11 +74,15 @@ class Notifier:
         self._status = status
         self._send(f"STOPPING=1\nSTATUS={_one_line(status)}")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> bool:
+        """Return whether it got through, or nobody listens."""
         if self._socket is not None:
             # A full or vanished socket is the manager's trouble, never the rig's.
-            with contextlib.suppress(OSError):
+            try:
                 self._socket.send(text.encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except OSError:
+                return False
+        return True
 
     def close(self) -> None:
         """Let go of the socket."""

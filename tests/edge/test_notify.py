@@ -151,6 +151,29 @@ def test_a_full_socket_loses_the_datagram_and_blocks_nobody(
     assert heard(manager) == ["STATUS=still speaking"]
 
 
+def test_ready_and_the_status_are_said_again_where_they_did_not_get_through(
+    manager: socket.socket, tmp_path: Path, speak: Speak
+) -> None:
+    # A manager that is busy while a service starts: the queue of its socket is full of signs of life.
+    notifier = speak(tmp_path / "notify", watchdog_ns=4)
+    for now_ns in range(10_000):
+        notifier.alive(now_ns)
+    notifier.ready("SAFE")
+    notifier.status("SAFE")
+    assert not [text for text in heard(manager) if text != "WATCHDOG=1"]
+    for _ in range(2):
+        notifier.ready("SAFE")
+        notifier.status("SAFE")
+    assert heard(manager) == ["READY=1\nSTATUS=SAFE"]
+    for now_ns in range(10_000, 20_000):
+        notifier.alive(now_ns)
+    notifier.status("ENERGISED")
+    heard(manager)
+    for _ in range(2):
+        notifier.status("ENERGISED")
+    assert heard(manager) == ["STATUS=ENERGISED"]
+
+
 def test_a_manager_that_went_away_is_not_missed(tmp_path: Path, speak: Speak) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
         link.bind(str(tmp_path / "notify"))
