@@ -6,13 +6,11 @@ memory and a frame is committed when it is closed.
 
 from __future__ import annotations
 
-import collections
 import os
 import random
-import threading
 import time
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import pytest
 
@@ -20,6 +18,7 @@ from hil.balance import balance
 from hil.ledger import read_ledger
 from tests.proof.chains import BROKER, FEEDER, LAB, RIG, STORE, UPLINK, Proof, idle
 from tests.proof.disk import Disk
+from tests.proof.witness import Witness
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 LAB_PART = f"{STORE} {LAB}"
@@ -28,44 +27,12 @@ LOSS_S: Final = 1.1
 """Published in docs/proof.md: a frame is closed within 1 s and committed within 50 ms of that."""
 UNSYNCED_S: Final = 3.1
 """What an outbox that does not wait for the disk loses at least, of twice as much."""
-WAKE_S: Final = 0.005
-LAST_S: Final = 2.5
-"""What happened longer before the cut has nothing to do with what the cut took."""
 
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not LONG, reason="long rounds: TIPGUARD_LONG=1"),
 ]
-
-
-class Witness:
-    """A thread that wants to be woken every 5 ms: how late it was is what this host keeps from everybody."""
-
-    def __init__(self) -> None:
-        self._end = threading.Event()
-        self._late: collections.deque[tuple[float, float]] = collections.deque(maxlen=int(LAST_S / WAKE_S))
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        before_s = time.monotonic()
-        while not self._end.wait(WAKE_S):
-            now_s = time.monotonic()
-            self._late.append((now_s, now_s - before_s - WAKE_S))
-            before_s = now_s
-
-    def late_s(self) -> float:
-        """Return by how much it was late at most, lately."""
-        since_s = time.monotonic() - LAST_S
-        return max((late_s for at_s, late_s in self._late.copy() if at_s >= since_s), default=0.0)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._end.set()
-        self._thread.join()
 
 
 def loss_s(proof: Proof, cut_ns: int) -> float:
@@ -92,16 +59,20 @@ def one_cut(
     """Feed, cut the power, start again; return what is lost, in s before the cut, and how late the host was then."""
     disk = Disk(directory / "outbox", shim)
     # 100 samples a second, as a rig has: frames end by their age.
-    with Witness() as host, Proof(directory, seed=seed, rate=100.0, uplink=words, uplink_prefix=disk.words) as proof:
+    with (
+        Witness(directory / "host") as host,
+        Proof(directory, seed=seed, rate=100.0, uplink=words, uplink_prefix=disk.words) as proof,
+    ):
         proof.chain.start(BROKER, LAB_PART, UPLINK, FEEDER)
         proof.wait_given(50)
         proof.wait_stored()
         if not broker_up:
             proof.chain.kill(BROKER)
         idle(wait_s)
-        proof.chain.kill(FEEDER, UPLINK)
-        cut_ns = time.monotonic_ns()
         late_s = host.late_s()
+        # Before the kills: waiting for both to be gone is not what the cut took.
+        cut_ns = time.monotonic_ns()
+        proof.chain.kill(FEEDER, UPLINK)
         proof.ring.unlink()
         disk.power_cut()
         if not broker_up:
