@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from hil.frontend.served import FrontendOptions, serve_frontend
 from hil.processes import wait_for
 from hil.smu import SmuOptions, serve_smu
 from tests.firmware_tools import needs_firmware
-from tests.hil.frontend_served.served import Host, Served, served
+from tests.hil.frontend_served.served import LEASE_NS, Host, Served, served
 from tests.hil.frontend_served.stand import CONFIG
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
@@ -37,6 +39,33 @@ LOSSES = 100 if LONG else 5
 
 def demand(server: Served, name: str) -> None:
     assert ask(server.control, {"inject": [name]})["ok"] is True
+
+
+class LateHost(Host):
+    """A host that waits for its core: with its first ARM past the deadline, after its second past the lease."""
+
+    arms = 0
+
+    def deadline(self) -> int:
+        self.arms += 1
+        return super().deadline() - (2 * LEASE_NS if self.arms == 1 else 0)
+
+    def until(self, what: str, look: Callable[[], object], timeout_s: float = 20.0) -> None:
+        if self.arms == 2:
+            select.select([], [], [], 3 * LEASE_NS / 1e9)
+        super().until(what, look, timeout_s)
+
+
+def test_a_host_that_is_late_arms_again_and_sees_that_it_was_armed(tmp_path: Path) -> None:
+    with served(tmp_path, *SLOW, "--load", "ohmic:1e5", "--bias-v", "1") as server:
+        host = LateHost(server.link)
+        host.open()
+        host.armed()
+        assert host.arms == 2
+        host.until("the end of the lease", host.trips)
+        assert host.trips()[0].reason == Reason.LEASE
+        host.close()
+        assert server.stop() == (0, "")
 
 
 @pytest.mark.parametrize("words", PORTS)
