@@ -10,9 +10,11 @@ import contextlib
 import functools
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -159,11 +161,15 @@ class Postgres(Server):
             return
         # Stopped first, so that it starts no more of them meanwhile. Orphans would keep the next start out.
         process.send_signal(signal.SIGSTOP)
-        family = _children(process.pid)
-        for pid in (process.pid, *family):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait(self._STOP_S)
+        with contextlib.ExitStack() as stack:
+            family = _opened(_children(process.pid), stack)
+            process.kill()
+            for descriptor in family:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            process.wait(self._STOP_S)
+            # As long as one of them lives, the shared memory is in use, and the next start is refused.
+            _wait_ended(family, self._STOP_S)
 
 
 def _owner() -> pwd.struct_passwd | None:
@@ -180,6 +186,33 @@ def _children(pid: int) -> list[int]:
     with contextlib.suppress(FileNotFoundError):
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
     return []
+
+
+def _opened(pids: list[int], stack: contextlib.ExitStack) -> list[int]:
+    """Return descriptors of those processes that have not ended yet."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            stack.callback(os.close, descriptor)
+            found.append(descriptor)
+    return found
+
+
+def _wait_ended(descriptors: list[int], timeout_s: float) -> None:
+    """Wait until all these processes have ended; raise BenchFaultError after ``timeout_s``."""
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    until_s = time.monotonic() + timeout_s
+    left = len(descriptors)
+    while left:
+        ended = poller.poll(max(0.0, until_s - time.monotonic()) * 1000)
+        if not ended:
+            raise BenchFaultError(f"{left} processes of PostgreSQL live {timeout_s:g} s after SIGKILL")
+        for descriptor, _ in ended:
+            poller.unregister(descriptor)
+        left -= len(ended)
 
 
 def _ready(pid_file: Path, pid: int) -> bool:

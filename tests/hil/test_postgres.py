@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,23 @@ def test_data_outlive_a_kill_and_a_stop_and_nothing_outlives_the_close() -> None
     assert not folder.exists()
 
 
+def test_all_of_a_killed_server_has_ended_when_the_kill_returns() -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Postgres())
+        for _ in range(30):
+            stack.enter_context(contextlib.closing(psycopg.connect(server.url())))
+        assert server.pid is not None
+        family = [os.pidfd_open(pid) for pid in (server.pid, *postgres._children(server.pid))]
+        for descriptor in family:
+            stack.callback(os.close, descriptor)
+        assert len(family) > 30
+        server.kill()
+        # Those that still live hold the shared memory, and the next start is refused.
+        ended, _, _ = select.select(family, [], [], 0)
+        assert len(ended) == len(family)
+        server.start()
+
+
 _CHILD = """
 import sys
 from hil.postgres import Postgres
@@ -67,7 +86,6 @@ def test_it_ends_with_whoever_started_it_even_killed() -> None:
     child.stdin.close()
     child.wait()
     # A pidfd can be read once its process has ended.
-    import select
     import shutil
 
     ended, _, _ = select.select([server], [], [], 20.0)
