@@ -62,12 +62,12 @@ def joined_name(first: int, last: int) -> str:
 def stored(place: Path) -> list[Stored]:
     """Return the Parquet files in one folder by their numbers, the widest first of those that begin alike.
 
-    A folder that is not there has none. Raises OSError.
+    A folder that is not there has none, and neither has what is no folder. Raises OSError.
     """
     found = []
     try:
         names = sorted(path.name for path in place.iterdir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     for name in names:
         if match := _NAME.fullmatch(name):

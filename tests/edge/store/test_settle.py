@@ -119,6 +119,17 @@ def test_verify_names_a_file_that_cannot_be_read(folder: Path) -> None:
         verified(folder)
 
 
+def test_what_is_no_folder_and_has_the_name_of_a_date_keeps_nobody_from_starting(folder: Path) -> None:
+    mine = folder / "samples" / "rig=rig-1" / "date=2023-11-14.tar.gz"
+    mine.write_bytes(b"an archive of somebody's")
+    (folder / "frames" / "rig=rig-1" / "date=2023-11-13").symlink_to(folder / "nowhere")
+    store = reopened(folder)
+    assert store.recent_marks("rig-1")[key()].contiguous == 8
+    store.close()
+    assert mine.read_bytes() == b"an archive of somebody's"
+    assert verified(folder).frames == 16
+
+
 def test_a_whole_date_may_be_removed(tmp_path: Path) -> None:
     from edge.frames import UtcMapping
 
