@@ -7,7 +7,7 @@ keeps a store from starting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,12 +59,14 @@ class _Settling:
         """Joined files, with the numbers of their stretches once these were asked for."""
         self._heads: dict[Stored, Mapping[int, list[Head]]] = {}
         self._aside = False
+        self._gone: set[Path] = set()
+        """What was set aside: the tables above are of before."""
 
     def agree(self) -> bool:
         """Go through everything once; return False when that took files away, and must be done again."""
         self._aside = False
         self._files = parquet_files(self._folder)
-        self._single, self._joined, self._heads = {}, {}, {}
+        self._single, self._joined, self._heads, self._gone = {}, {}, {}, set()
         for one in (one for files in self._files.values() for one in files):
             if one.joined:
                 self._joined[one] = None
@@ -140,6 +142,7 @@ class _Settling:
             del self._manifest.entries[number]
             self.changed = True
         of_several = {one for one in self._joined if one.first <= number <= one.last and number in self._in_joined(one)}
+        of_several = {one for one in of_several if one.path not in self._gone}
         there = {*self._single.get(number, ()), *of_several}
         if number in self._segments and not of_several:
             # Of a compaction that did not come to its end; it is done again.
@@ -179,9 +182,8 @@ class _Settling:
             identities += [(Key(rig, int(epoch, 16), stream), seq) for epoch, stream, seq, _ in heads]
             t_s = max(t_s, one.path.stat().st_mtime)
         for one in sorted(there - kept):
-            if one.path.exists():
-                # Perhaps the last copy of something.
-                self._set_aside(one.path, "the frames it was made of are gone")
+            # Perhaps the last copy of something.
+            self._set_aside(one.path, "the frames it was made of are gone")
         if not places:
             return None
         names = sorted((place / tables.file_name(number)).relative_to(self._folder).as_posix() for place in places)
@@ -222,6 +224,14 @@ class _Settling:
 
     def _set_aside(self, path: Path, why: str) -> None:
         self._aside = True
+        if path in self._gone:
+            return
+        self._gone.add(path)
         self._log.error("Parquet file cannot be used; set aside in quarantine", file=str(path), why=why)
         name = "-".join(path.relative_to(self._folder).parts)
-        self._disk.rename(path, self._folder / QUARANTINE / name)
+        self._disk.rename(path, self._free(name))
+
+    def _free(self, name: str) -> Path:
+        """Return a name in quarantine that nothing has: what was set aside before stays."""
+        names = (name if not again else f"{name}.{again}" for again in count())
+        return next(path for path in (self._folder / QUARANTINE / name for name in names) if not path.exists())

@@ -149,6 +149,42 @@ def test_joined_frames_that_are_lost_no_longer_count_and_are_taken_again(folder:
     assert is_whole(folder)
 
 
+def damage(path: Path, column: str) -> None:
+    """Overwrite the pages of a column; the footer stays as it is."""
+    with parquet.ParquetFile(path) as file:
+        chunk = file.metadata.row_group(0).column(file.schema_arrow.names.index(column))
+        begin = min(at for at in (chunk.dictionary_page_offset, chunk.data_page_offset) if at)
+    data = bytearray(path.read_bytes())
+    data[begin : begin + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("column", ["epoch", "payload"])
+def test_joined_frames_of_which_a_page_is_damaged_are_set_aside_once_and_the_store_starts(
+    folder: Path, column: str
+) -> None:
+    join(folder)
+    (path,) = folder.glob("frames/rig=rig-1/*/*.parquet")
+    data = path.read_bytes()
+    for _ in range(2):
+        damage(path, column)
+        (folder / "manifest").unlink()
+        # To be made again from the payloads.
+        shutil.rmtree(folder / "samples" / "rig=rig-1")
+        with capture_logs() as logs:
+            store = opened(folder, utc_s=time.time)
+        assert len([line for line in logs if "set aside" in line["event"]]) == 1
+        assert store.recent_marks("rig-2")[key("rig-2", "events")].contiguous == SEGMENTS * EACH
+        assert key() not in store.recent_marks("rig-1")
+        store.close()
+        # Restored, and damaged again: the first stays where it is.
+        path.write_bytes(data)
+        (folder / "manifest").unlink()
+        opened(folder).close()
+        assert is_whole(folder)
+    assert len(list((folder / "quarantine").iterdir())) == 2
+
+
 def test_frames_of_one_stretch_lost_beside_joined_samples(folder: Path) -> None:
     """The others' samples are made again without it: were it to come again, its rows would be there twice."""
     store = opened(folder)
