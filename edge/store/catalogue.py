@@ -32,7 +32,7 @@ from edge.store.backend import Key, StoreError, StoreUnusableError
 from edge.store.contiguity import Coverage
 from edge.store.disk import Disk
 from edge.store.joined import Stored
-from edge.store.journal import Scan, read_records
+from edge.store.journal import Scan, encode_record, read_records
 from edge.store.manifest import FILE as MANIFEST
 from edge.store.manifest import Entry, read_manifest
 from edge.store.tables import Record
@@ -171,6 +171,11 @@ def read_segment(path: Path, scan: Scan) -> Iterator[Record]:
         match value:
             case [str(rig), int(epoch), str(stream), int(seq), bytes(payload)]:
                 yield Record(Key(rig, epoch, stream), seq, payload)
+
+
+def encode_frames(records: Iterable[Record]) -> bytes:
+    """Return what a journal segment of ``records`` holds."""
+    return b"".join(encode_record([*record.key, record.seq, record.payload]) for record in records)
 
 
 @dataclass(frozen=True, slots=True)

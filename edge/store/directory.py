@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +26,9 @@ from edge.store.disk import PARTIAL, Disk, RealDisk, lock
 from edge.store.joiner import JOIN_BYTES, Joiner
 from edge.store.journal import Scan, Segment, encode_record
 from edge.store.manifest import Manifest
-from edge.store.quarantine import Quarantine
+from edge.store.quarantine import Quarantine, aside
 from edge.store.settle import settle
+from edge.store.tables import Record
 from edge.watermark import MAX_MARKS, Mark
 
 SEGMENT_BYTES: Final = 64 << 20
@@ -136,20 +137,19 @@ class DirectoryStore:
             self._disk.remove(path)
         self._quarantine = Quarantine(self._disk, self._folder / catalogue.QUARANTINE)
         self._manifest = Manifest(self._disk, self._folder)
-        found = catalogue.segments(self._folder)
-        settle(self._disk, self._folder, self._manifest, found, self._log)
+        again = settle(self._disk, self._folder, self._manifest, catalogue.segments(self._folder), self._log)
         for entry in self._manifest.entries.values():
             for key, ranges in entry.ranges.items():
                 self._take(key, ranges, entry.t_s)
-        for number, path in found.items():
-            if number in self._manifest.entries:
-                self._disk.remove(path)
-            else:
-                self._take_segment(path)
-                self._closed[number] = path
+        found = catalogue.segments(self._folder)
         files = catalogue.parquet_files(self._folder)
         last = [one.last for listed in files.values() for one in listed]
         self._number = max((*found, *last, *self._manifest.entries), default=0) + 1
+        for number, path in found.items():
+            if number in self._manifest.entries:
+                self._clear_segment(path, keep=number in again)
+            else:
+                self._take_segment(number, path)
         self._segment = self._next_segment()
         self._compactor = Compactor(self._disk, self._folder, self._manifest, self._log)
         self._joiner = Joiner(
@@ -163,7 +163,28 @@ class DirectoryStore:
             rest=self._rest,
         )
 
-    def _take_segment(self, path: Path) -> None:
+    def _clear_segment(self, path: Path, *, keep: bool) -> None:
+        """Take away a segment that is Parquet: once nothing is in it only. Of copies of several moments there may be.
+
+        ``keep``: in quarantine.
+        """
+        fresh = self._fresh(catalogue.read_segment(path, Scan()))
+        if fresh:
+            self._log.warning(
+                "a journal segment has frames that its Parquet files lack; they get a segment of their own",
+                segment=str(path),
+                frames=len(fresh),
+            )
+            own = catalogue.segment_path(self._folder, self._number)
+            self._disk.put(own, catalogue.encode_frames(fresh))
+            self._take_segment(self._number, own)
+            self._number += 1
+        if keep:
+            self._disk.rename(path, aside(self._folder / catalogue.QUARANTINE, path.name))
+        else:
+            self._disk.remove(path)
+
+    def _take_segment(self, number: int, path: Path) -> None:
         # A killed writer's last append may be in the kernel's memory only: it counts once it is on the medium.
         descriptor = self._disk.append_to(path)
         try:
@@ -172,8 +193,7 @@ class DirectoryStore:
             self._disk.close(descriptor)
         scan = Scan()
         t_s = path.stat().st_mtime
-        for record in catalogue.read_segment(path, scan):
-            self._take(record.key, [(record.seq, record.seq)], t_s)
+        records = list(catalogue.read_segment(path, scan))
         if scan.damaged_bytes:
             self._log.error(
                 "journal damaged: what was in it no longer counts as stored, and is sent again by rigs that have it",
@@ -182,6 +202,26 @@ class DirectoryStore:
             )
         elif scan.torn_bytes:
             self._log.info("journal ends in a torn record, not acknowledged to anybody", bytes=scan.torn_bytes)
+        fresh = self._fresh(records)
+        if len(fresh) < len(records):
+            # Nothing of one life: a commit takes no frame twice. Of copies of several, it would be there twice.
+            twice = len(records) - len(fresh)
+            self._log.warning("a journal segment has frames that are stored already", segment=str(path), frames=twice)
+            if not fresh:
+                self._disk.remove(path)
+                return
+            self._disk.put(path, catalogue.encode_frames(fresh))
+            self._disk.set_time(path, t_s)
+        for record in fresh:
+            self._take(record.key, [(record.seq, record.seq)], t_s)
+        self._closed[number] = path
+
+    def _fresh(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records of which nothing is held, each once."""
+        found = {
+            (record.key, record.seq): record for record in records if record.seq not in self._held.get(record.key, ())
+        }
+        return list(found.values())
 
     def _take(self, key: Key, ranges: Sequence[tuple[int, int]], t_s: float) -> None:
         coverage = self._held.setdefault(key, Coverage())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,12 @@ def read_quarantine(folder: Path) -> Iterator[dict[str, Any]]:
         for value in read_records(path.read_bytes(), Scan()):
             if isinstance(value, dict) and isinstance(value.get("payload"), bytes):
                 yield value
+
+
+def aside(folder: Path, name: str) -> Path:
+    """Return where a file of that name can be put: what was set aside before stays."""
+    names = (name if not again else f"{name}.{again}" for again in count())
+    return next(path for path in (folder / name for name in names) if not path.exists())
 
 
 class Quarantine:

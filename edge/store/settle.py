@@ -7,7 +7,7 @@ keeps a store from starting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +16,12 @@ import pyarrow as pa
 from edge.frames import MEASURED
 from edge.store import joined, tables
 from edge.store.backend import Key
-from edge.store.catalogue import QUARANTINE, parquet_files, rig_of
+from edge.store.catalogue import QUARANTINE, parquet_files, read_segment, rig_of
 from edge.store.disk import Disk
 from edge.store.joined import Head, Stored
+from edge.store.journal import Scan
 from edge.store.manifest import Entry, Manifest
+from edge.store.quarantine import aside
 from edge.store.tables import Record
 
 _UNREADABLE: Final = (OSError, ValueError, pa.ArrowException)
@@ -31,14 +33,18 @@ def settle(
     manifest: Manifest,
     segments: Mapping[int, Path],
     log: Any,  # noqa: ANN401 - structlog's loggers share no type
-) -> None:
-    """Let the manifest say what is there: ``segments``, by number, and Parquet files. Raises OSError, StoreError."""
+) -> set[int]:
+    """Let the manifest say what is there: ``segments``, by number, and Parquet files. Raises OSError, StoreError.
+
+    Returns the segments that are Parquet, though not by a compaction of this life; what is in them may be more.
+    """
     settling = _Settling(disk, folder, manifest, segments, log)
     # A file that is set aside may have been counted on before: what is left is looked at again.
     while not settling.agree():
         pass
     if settling.changed:
         manifest.rewrite()
+    return settling.again
 
 
 class _Settling:
@@ -47,6 +53,8 @@ class _Settling:
     def __init__(self, disk: Disk, folder: Path, manifest: Manifest, segments: Mapping[int, Path], log: Any) -> None:  # noqa: ANN401 - structlog's loggers share no type
         self.changed = False
         """True when the manifest is to be written."""
+        self.again: set[int] = set()
+        """Segments with files that are not of a compaction of theirs."""
         self._disk = disk
         self._folder = folder
         self._manifest = manifest
@@ -144,28 +152,44 @@ class _Settling:
         of_several = {one for one in self._joined if one.first <= number <= one.last and number in self._in_joined(one)}
         of_several = {one for one in of_several if one.path not in self._gone}
         there = {*self._single.get(number, ()), *of_several}
-        if number in self._segments and not of_several:
+        if number in self._segments and not of_several and not self._have_more(number, there):
             # Of a compaction that did not come to its end; it is done again.
             for one in there:
-                self._disk.remove(one.path)
+                if one.path not in self._gone:
+                    self._disk.remove(one.path)
             return
-        made = self._entry(number, there)
+        made = self._entry(number, {one for one in there if one.path not in self._gone})
         if made is None:
             return
         self._manifest.entries[number] = made
         self.changed = True
-        if number in self._segments:
-            # What is joined was compacted before: the manifest is lost, or these are copies of different moments.
+        if number in self._segments and number not in self.again:
+            # It was compacted before: the manifest is lost, or these are copies of different moments.
+            self.again.add(number)
             path = self._segments[number]
             self._log.warning("journal segment is in Parquet already; set aside in quarantine", segment=str(path))
-            self._disk.rename(path, self._folder / QUARANTINE / path.name)
+
+    def _have_more(self, number: int, there: Iterable[Stored]) -> bool:
+        """Return True when files hold frames that the journal's segment lacks: they are not made of it as it is."""
+        held = {(record.key, record.seq) for record in read_segment(self._segments[number], Scan())}
+        more = False
+        for one in sorted(one for one in there if one.path.is_relative_to(self._folder / tables.FRAMES)):
+            try:
+                more = more or not self._identities(one, self._heads_of(one, number)) <= held
+            except _UNREADABLE as error:
+                self._set_aside(one.path, str(error))
+        return more
+
+    def _identities(self, one: Stored, heads: Iterable[Head]) -> set[tuple[Key, int]]:
+        rig = rig_of(one.path)
+        return {(Key(rig, int(epoch, 16), stream), seq) for epoch, stream, seq, _ in heads}
 
     def _has(self, path: Path, number: int) -> bool:
         return not joined.holders(self._files.get(path.parent, ()), [number])[1]
 
     def _entry(self, number: int, there: set[Stored]) -> Entry | None:
         """Make an entry again from its files; those without their frames are set aside, missing ones made."""
-        identities: list[tuple[Key, int]] = []
+        identities: set[tuple[Key, int]] = set()
         kept: set[Stored] = set()
         places: set[Path] = set()
         t_s = 0.0
@@ -178,8 +202,7 @@ class _Settling:
                 continue
             places |= siblings
             kept |= {held for held in there if held.path.parent in siblings}
-            rig = rig_of(one.path)
-            identities += [(Key(rig, int(epoch, 16), stream), seq) for epoch, stream, seq, _ in heads]
+            identities |= self._identities(one, heads)
             t_s = max(t_s, one.path.stat().st_mtime)
         for one in sorted(there - kept):
             # Perhaps the last copy of something.
@@ -187,7 +210,7 @@ class _Settling:
         if not places:
             return None
         names = sorted((place / tables.file_name(number)).relative_to(self._folder).as_posix() for place in places)
-        return Entry.of(number, names, identities, t_s)
+        return Entry.of(number, names, sorted(identities), t_s)
 
     def _heads_of(self, one: Stored, number: int) -> list[Head]:
         if not one.joined:
@@ -229,9 +252,4 @@ class _Settling:
         self._gone.add(path)
         self._log.error("Parquet file cannot be used; set aside in quarantine", file=str(path), why=why)
         name = "-".join(path.relative_to(self._folder).parts)
-        self._disk.rename(path, self._free(name))
-
-    def _free(self, name: str) -> Path:
-        """Return a name in quarantine that nothing has: what was set aside before stays."""
-        names = (name if not again else f"{name}.{again}" for again in count())
-        return next(path for path in (self._folder / QUARANTINE / name for name in names) if not path.exists())
+        self._disk.rename(path, aside(self._folder / QUARANTINE, name))

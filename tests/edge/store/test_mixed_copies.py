@@ -1,0 +1,128 @@
+"""Copies of different moments, or of different lives, put over one another: what is anywhere counts, once."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from edge.store.directory import DirectoryStore
+from tests.edge.store.joinable import EACH, SEGMENTS, fill, filled, globbed, is_whole, opened
+from tests.edge.store.made import ROWS, key, many, received, verified
+from tests.edge.store.power_cut import CuttableDisk, PowerCutError
+
+
+def settled(folder: Path) -> DirectoryStore:
+    """Return the store after a start, with everything in Parquet."""
+    store = opened(folder)
+    store.compact()
+    return store
+
+
+def numbers(folder: Path) -> list[int]:
+    """Return the numbers of rig-1's frames, as they are counted; none is there twice, for anybody."""
+    report = verified(folder)
+    assert report.good
+    assert set(globbed(folder).values()) == {1}
+    found = [seq for first, last in report.streams[key()].held for seq in range(first, last + 1)]
+    assert len(globbed(folder)) == ROWS * len(found)
+    return found
+
+
+def in_journal_and_half_joined(folder: Path) -> Path:
+    """A copy that removes nothing: the fourth segment of before, and of after only rig-2's folders, joined."""
+    live = filled(folder / "live", SEGMENTS - 1)
+    store = opened(live)
+    last = range((SEGMENTS - 1) * EACH, SEGMENTS * EACH)
+    store.commit(many("rig-1", "samples", last) + many("rig-2", "events", last), [])
+    copy = Path(shutil.copytree(live, folder / "copy"))
+    store.rotate()
+    store.compact()
+    assert store.join() == 4
+    store.close()
+    shutil.copytree(live, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("rig=rig-1"))
+    assert (copy / "journal" / "00000004.journal").exists()
+    return copy
+
+
+def beginning_over_the_whole(folder: Path) -> Path:
+    """A backup put over what went on since: it has the beginning of the second segment, which is Parquet by now."""
+    live = folder / "live"
+    store = opened(live)
+    fill(store, many("rig-1", "samples", range(3)))
+    store.commit(many("rig-1", "samples", range(3, 6)), [])
+    backup = shutil.copytree(live, folder / "backup")
+    fill(store, many("rig-1", "samples", range(6, 9)))
+    store.close()
+    shutil.copytree(backup, live, dirs_exist_ok=True)
+    return live
+
+
+def journal_of_another_life(folder: Path) -> Path:
+    """A segment of which the manifest knows the number, and which has other frames, too."""
+    filled(folder / "live")
+    other = opened(folder / "other")
+    other.commit(many("rig-1", "samples", range(SEGMENTS * EACH - 2, SEGMENTS * EACH + 4)), [])
+    (segment,) = (folder / "other" / "journal").iterdir()
+    shutil.copy(segment, folder / "live" / "journal" / "00000002.journal")
+    other.close()
+    return folder / "live"
+
+
+def test_a_segment_of_which_a_part_is_joined_counts_as_a_whole(tmp_path: Path) -> None:
+    copy = in_journal_and_half_joined(tmp_path)
+    with capture_logs() as logs:
+        settled(copy).close()
+    assert any("segment of their own" in line["event"] and line["frames"] == EACH for line in logs)
+    assert (copy / "quarantine" / "00000004.journal").exists()
+    assert numbers(copy) == list(range(SEGMENTS * EACH))
+    assert is_whole(copy)
+
+
+def test_a_backup_put_over_a_newer_store_takes_no_frames_away(tmp_path: Path) -> None:
+    live = beginning_over_the_whole(tmp_path)
+    settled(live).close()
+    assert numbers(live) == list(range(9))
+    assert (live / "quarantine" / "00000002.journal").exists()
+
+
+def test_a_segment_of_another_life_goes_once_its_frames_are_elsewhere(tmp_path: Path) -> None:
+    live = journal_of_another_life(tmp_path)
+    settled(live).close()
+    assert numbers(live) == list(range(SEGMENTS * EACH + 4))
+    assert not list((live / "journal").iterdir())
+
+
+def test_frames_that_are_in_two_segments_count_once(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.commit(many("rig-1", "samples", range(6)), [])
+    store.close()
+    for name in ("00000007", "00000009"):
+        shutil.copy(tmp_path / "journal" / "00000001.journal", tmp_path / "journal" / f"{name}.journal")
+    store = settled(tmp_path)
+    fill(store, [received("rig-1", "samples", 6)])
+    store.close()
+    assert numbers(tmp_path) == list(range(7))
+
+
+@pytest.mark.parametrize("made", [in_journal_and_half_joined, beginning_over_the_whole, journal_of_another_life])
+def test_a_start_that_is_cut_at_any_step_and_done_again(tmp_path: Path, made: Callable[[Path], Path]) -> None:
+    folder = made(tmp_path / "made")
+    whole = Path(shutil.copytree(folder, tmp_path / "whole"))
+    disk = CuttableDisk(random.Random(0))
+    opened(whole, disk=disk).close()
+    settled(whole).close()
+    expected = numbers(whole)
+    assert disk.steps > 2
+    for step in range(1, disk.steps + 1):
+        copy = Path(shutil.copytree(folder, tmp_path / str(step)))
+        cut = CuttableDisk(random.Random(step), step)
+        with pytest.raises(PowerCutError):
+            opened(copy, disk=cut)
+        cut.go_dark()
+        settled(copy).close()
+        assert numbers(copy) == expected, cut.kinds
