@@ -7,6 +7,7 @@ and their rows stand in its footer, so that what is known of a segment can be to
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -134,6 +135,12 @@ def read_payloads(one: Stored, wanted: Iterable[int]) -> Iterator[tuple[str, str
     removes it. Raises what else pyarrow raises, and ValueError.
     """
     asked = set(wanted)
+    for number, row in _rows(one):
+        if number in asked:
+            yield row
+
+
+def _rows(one: Stored) -> Iterator[tuple[int, tuple[str, str, int, bytes]]]:
     with pq.ParquetFile(str(one.path)) as file:
         found = _stretches(file, one)
         ends = list(accumulate(stretch.rows for stretch in found))
@@ -144,8 +151,22 @@ def read_payloads(one: Stored, wanted: Iterable[int]) -> Iterator[tuple[str, str
                 while row >= ends[at]:
                     at += 1
                 row += 1
-                if found[at].number in asked:
-                    yield values
+                yield found[at].number, values
+
+
+def digests(one: Stored) -> dict[int, str]:
+    """Return what tells the frames of each stretch of a file of frames from others. Raises as above."""
+    found = {stretch.number: hashlib.sha256() for stretch in read_stretches(one)}
+    for number, (epoch, stream, seq, payload) in _rows(one):
+        found[number].update(f"{epoch} {stream} {seq} {len(payload)} ".encode("utf-8", "replace") + payload)
+    return {number: digest.hexdigest() for number, digest in found.items()}
+
+
+def read_through(one: Stored) -> None:
+    """Read every page of a file, so that what is damaged is known. Raises as above."""
+    with pq.ParquetFile(str(one.path), buffer_size=_BUFFER_BYTES) as file:
+        for _ in file.iter_batches(use_threads=False):
+            pass
 
 
 def read_heads(one: Stored) -> Mapping[int, list[Head]]:

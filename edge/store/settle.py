@@ -16,7 +16,15 @@ import pyarrow as pa
 from edge.frames import MEASURED
 from edge.store import joined, tables
 from edge.store.backend import Key
-from edge.store.catalogue import QUARANTINE, parquet_files, read_segment, rig_of
+from edge.store.catalogue import (
+    QUARANTINE,
+    encode_frames,
+    parquet_files,
+    read_segment,
+    rig_of,
+    segment_path,
+    segments,
+)
 from edge.store.disk import Disk
 from edge.store.joined import Head, Stored
 from edge.store.journal import Scan
@@ -24,6 +32,7 @@ from edge.store.manifest import Entry, Manifest
 from edge.store.quarantine import aside
 from edge.store.tables import Record
 
+_SEGMENT_BYTES: Final = 64 << 20
 _UNREADABLE: Final = (OSError, ValueError, pa.ArrowException)
 
 
@@ -63,6 +72,8 @@ class _Settling:
         self._files: dict[Path, list[Stored]] = {}
         self._single: dict[int, list[Stored]] = {}
         """Files of one stretch, by its number."""
+        self._first: dict[int, list[Stored]] = {}
+        """Joined files by their first stretch."""
         self._joined: dict[Stored, set[int] | None] = {}
         """Joined files, with the numbers of their stretches once these were asked for."""
         self._heads: dict[Stored, Mapping[int, list[Head]]] = {}
@@ -74,10 +85,11 @@ class _Settling:
         """Go through everything once; return False when that took files away, and must be done again."""
         self._aside = False
         self._files = parquet_files(self._folder)
-        self._single, self._joined, self._heads, self._gone = {}, {}, {}, set()
+        self._single, self._first, self._joined, self._heads, self._gone = {}, {}, {}, {}, set()
         for one in (one for files in self._files.values() for one in files):
             if one.joined:
                 self._joined[one] = None
+                self._first.setdefault(one.first, []).append(one)
             else:
                 self._single.setdefault(one.first, []).append(one)
         for files in self._files.values():
@@ -93,29 +105,78 @@ class _Settling:
     def _drop_doubles(self, files: list[Stored]) -> None:
         """Remove files whose rows are in a joined one, too: of a copy that was put over an older one."""
         kept = joined.outermost(files)
+        within: dict[Stored, list[Stored]] = {}
         for one in files:
-            if one in kept:
-                continue
-            outer = next(outer for outer in kept if outer.first <= one.first and one.last <= outer.last)
+            if one not in kept:
+                outer = next(outer for outer in kept if outer.first <= one.first and one.last <= outer.last)
+                within.setdefault(outer, []).append(one)
+        for outer, listed in within.items():
             try:
-                there = set(joined.read_stretches(outer))
+                # What can be read stays until it is known that the other can, too.
+                joined.read_through(outer)
+                there = self._rows_of(outer)
             except _UNREADABLE as error:
                 self._set_aside(outer.path, str(error))
                 return
+            self._drop_within(outer, there, listed)
+        for one, following in pairwise(kept):
+            if following.first <= one.last:
+                self._bring_elsewhere(following, f"{one.path.name} has a part of it")
+                return
+
+    def _drop_within(self, outer: Stored, there: Mapping[int, object], listed: Iterable[Stored]) -> None:
+        removed = 0
+        for one in listed:
             try:
-                known = set(joined.read_stretches(one)) <= there
+                known = self._rows_of(one).items() <= there.items()
             except _UNREADABLE as error:
                 self._set_aside(one.path, str(error))
                 continue
             if known:
                 self._disk.remove(one.path)
                 self._aside = True
+                removed += 1
             else:
-                self._set_aside(one.path, f"{outer.path.name} has other rows of it")
-        for one, following in pairwise(kept):
-            if following.first <= one.last:
-                self._set_aside(following.path, f"{one.path.name} has a part of it")
-                return
+                self._bring_elsewhere(one, f"{outer.path.name} has other rows of it")
+        if removed:
+            self._log.info("Parquet files removed that are in a joined one, too", file=str(outer.path), files=removed)
+
+    def _rows_of(self, one: Stored) -> Mapping[int, object]:
+        """Return by stretch what tells its rows from others: all of a frame, and the number of what is made of them."""
+        if one.path.is_relative_to(self._folder / tables.FRAMES):
+            return joined.digests(one)
+        return dict(joined.read_stretches(one))
+
+    def _bring_elsewhere(self, one: Stored, why: str) -> None:
+        """Set a file aside that cannot stay where it is, and have its frames taken as if they came anew.
+
+        They get a journal segment before; the start takes of it what is nowhere else.
+        """
+        if one.path.is_relative_to(self._folder / tables.FRAMES):
+            try:
+                self._to_journal(one)
+                why = f"{why}; frames that only it has are taken anew"
+            except _UNREADABLE as error:
+                why = f"{why}; {error}"
+        self._set_aside(one.path, why)
+
+    def _to_journal(self, one: Stored) -> None:
+        rig = rig_of(one.path)
+        records: list[Record] = []
+        size = 0
+        rows = joined.read_payloads(one, (stretch.number for stretch in joined.read_stretches(one)))
+        for epoch, stream, seq, payload in rows:
+            records.append(Record(Key(rig, int(epoch, 16), stream), seq, payload))
+            size += len(payload)
+            if size >= _SEGMENT_BYTES:
+                self._put_segment(records)
+                records, size = [], 0
+        self._put_segment(records)
+
+    def _put_segment(self, records: Iterable[Record]) -> None:
+        last = [one.last for files in self._files.values() for one in files]
+        number = max((*segments(self._folder), *self._manifest.entries, *last), default=0) + 1
+        self._disk.put(segment_path(self._folder, number), encode_frames(records))
 
     # ----------------------------------------------------------------------------------------------- each segment
 
@@ -143,6 +204,7 @@ class _Settling:
         if entry is not None:
             missing = sorted(name for name in entry.files if not self._has(self._folder / name, number))
             if not missing:
+                self._drop_uncounted(number, entry)
                 return
             self._log.warning(
                 "Parquet files are gone; frames that were in them no longer count as stored", files=missing
@@ -183,6 +245,13 @@ class _Settling:
     def _identities(self, one: Stored, heads: Iterable[Head]) -> set[tuple[Key, int]]:
         rig = rig_of(one.path)
         return {(Key(rig, int(epoch, 16), stream), seq) for epoch, stream, seq, _ in heads}
+
+    def _drop_uncounted(self, number: int, entry: Entry) -> None:
+        """Set aside what an entry does not know: of a file that was gone at a start, and came back."""
+        for one in (*self._single.get(number, ()), *self._first.get(number, ())):
+            name = (one.path.parent / tables.file_name(number)).relative_to(self._folder).as_posix()
+            if name not in entry.files and one.path not in self._gone:
+                self._bring_elsewhere(one, "the manifest does not count it")
 
     def _has(self, path: Path, number: int) -> bool:
         return not joined.holders(self._files.get(path.parent, ()), [number])[1]

@@ -78,17 +78,18 @@ class CuttableDisk(RealDisk):
         def half() -> None:
             if self._rng.random() < 0.5:
                 RealDisk.put(self, path, data)
-                self._durable.pop(path, None)
+                self._durable[path] = len(data)
             else:
                 path.with_name(path.name + PARTIAL).write_bytes(data[: self._rng.randrange(len(data) + 1)])
 
         self._step(half)
         super().put(path, data)
-        self._durable.pop(path, None)
+        self._durable[path] = len(data)
 
     def rename(self, path: Path, to: Path) -> None:
         self._step(lambda: RealDisk.rename(self, path, to))
         super().rename(path, to)
+        self._durable.pop(path, None)
 
     def remove(self, path: Path) -> None:
         self._step(lambda: RealDisk.remove(self, path))

@@ -78,6 +78,20 @@ def test_a_joined_file_that_is_cut_off_gives_way_to_those_it_is_of(folder: Path,
     assert len(names(backup, table, "rig-1")) == SEGMENTS
 
 
+@pytest.mark.parametrize("table", ["samples", "frames"])
+def test_a_joined_file_with_a_damaged_page_takes_no_file_away_that_can_be_read(
+    folder: Path, tmp_path: Path, table: str
+) -> None:
+    backup = shutil.copytree(folder, tmp_path / "backup")
+    join(folder)
+    shutil.copytree(folder, backup, dirs_exist_ok=True)
+    (path,) = backup.glob(f"{table}/rig=rig-1/*/*-*.parquet")
+    damage(path, "t_utc")
+    assert verified_after_start(backup) == 2 * SEGMENTS * EACH
+    assert is_whole(backup)
+    assert len(names(backup, table, "rig-1")) == SEGMENTS
+
+
 def test_a_small_file_with_other_rows_than_the_joined_one_is_set_aside(folder: Path, tmp_path: Path) -> None:
     join(folder)
     other = opened(tmp_path / "other")
@@ -85,7 +99,8 @@ def test_a_small_file_with_other_rows_than_the_joined_one_is_set_aside(folder: P
     other.close()
     for name in names(tmp_path / "other"):
         shutil.copy(tmp_path / "other" / name, folder / name)
-    assert verified_after_start(folder) == 2 * SEGMENTS * EACH
+    # Its frame is taken anew.
+    assert verified_after_start(folder) == 2 * SEGMENTS * EACH + 1
     assert len(list((folder / "quarantine").glob("*00000001.parquet"))) == 2
 
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.store.directory import DirectoryStore
-from tests.edge.store.joinable import EACH, SEGMENTS, fill, filled, globbed, is_whole, opened
+from tests.edge.store.joinable import EACH, SEGMENTS, fill, filled, globbed, is_whole, join, names, opened
 from tests.edge.store.made import ROWS, key, many, received, verified
 from tests.edge.store.power_cut import CuttableDisk, PowerCutError
 
@@ -73,6 +73,74 @@ def journal_of_another_life(folder: Path) -> Path:
     return folder / "live"
 
 
+def of_equal_size_of_another_life(folder: Path) -> Path:
+    """Joined files, and beside them one of as many other frames, as a steady rig makes them."""
+    live, other = filled(folder / "live"), opened(folder / "other")
+    for first in (50, 60):
+        fill(other, many("rig-1", "samples", range(first, first + EACH)))
+    other.close()
+    assert join(live) == 4
+    for name in names(folder / "other"):
+        if name.endswith("/00000002.parquet"):
+            shutil.copy(folder / "other" / name, live / name)
+    return live
+
+
+def joined_across(folder: Path) -> Path:
+    """Files of 1 to 4, and files of 3 to 6 of a copy that was joined at other times."""
+    live = filled(folder / "live")
+    copy = Path(shutil.copytree(live, folder / "copy"))
+    assert join(live) == 4
+    store = opened(copy)
+    for at in (SEGMENTS, SEGMENTS + 1):
+        fill(store, many("rig-1", "samples", range(at * EACH, (at + 1) * EACH)))
+    for path in copy.glob("*/rig=rig-1/*/0000000[12].parquet"):
+        path.unlink()
+    assert store.join() == 4
+    store.close()
+    for name in names(copy, rig="rig-1"):
+        assert name.endswith("/00000003-00000006.parquet")
+        shutil.copy(copy / name, live / name)
+    return live
+
+
+def test_a_file_of_as_many_other_frames_is_not_deleted_and_they_count(tmp_path: Path) -> None:
+    live = of_equal_size_of_another_life(tmp_path)
+    settled(live).close()
+    assert numbers(live) == [*range(SEGMENTS * EACH), 60, 61, 62]
+    assert len(list((live / "quarantine").glob("frames-*00000002.parquet"))) == 1
+
+
+def test_a_joined_file_that_has_a_part_of_another_gives_its_frames_to_a_segment(tmp_path: Path) -> None:
+    live = joined_across(tmp_path)
+    settled(live).close()
+    assert numbers(live) == list(range((SEGMENTS + 2) * EACH))
+    assert sorted(path.name.partition("-")[0] for path in (live / "quarantine").iterdir()) == ["frames", "samples"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "meanwhile"),
+    [("rig-1", ""), ("rig-1", "joined"), ("rig-1", "sent again"), ("rig-*", ""), ("rig-*", "joined")],
+)
+def test_a_file_that_was_lost_and_is_put_back_counts_again(tmp_path: Path, lost: str, meanwhile: str) -> None:
+    live = filled(tmp_path / "live")
+    backup = shutil.copytree(live, tmp_path / "backup")
+    gone = [path.relative_to(live) for path in live.glob(f"frames/rig={lost}/*/00000002.parquet")]
+    for path in gone:
+        (live / path).unlink()
+    store = opened(live)
+    if meanwhile == "sent again":
+        fill(store, many("rig-1", "samples", range(SEGMENTS * EACH)))
+    elif meanwhile == "joined":
+        assert store.join() == 4
+    store.close()
+    for path in gone:
+        shutil.copy(backup / path, live / path)
+    settled(live).close()
+    assert numbers(live) == list(range(SEGMENTS * EACH))
+    assert is_whole(live)
+
+
 def test_a_segment_of_which_a_part_is_joined_counts_as_a_whole(tmp_path: Path) -> None:
     copy = in_journal_and_half_joined(tmp_path)
     with capture_logs() as logs:
@@ -109,7 +177,16 @@ def test_frames_that_are_in_two_segments_count_once(tmp_path: Path) -> None:
     assert numbers(tmp_path) == list(range(7))
 
 
-@pytest.mark.parametrize("made", [in_journal_and_half_joined, beginning_over_the_whole, journal_of_another_life])
+@pytest.mark.parametrize(
+    "made",
+    [
+        in_journal_and_half_joined,
+        beginning_over_the_whole,
+        journal_of_another_life,
+        of_equal_size_of_another_life,
+        joined_across,
+    ],
+)
 def test_a_start_that_is_cut_at_any_step_and_done_again(tmp_path: Path, made: Callable[[Path], Path]) -> None:
     folder = made(tmp_path / "made")
     whole = Path(shutil.copytree(folder, tmp_path / "whole"))
