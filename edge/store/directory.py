@@ -131,8 +131,7 @@ class DirectoryStore:
     def _open(self) -> None:
         for name in (catalogue.JOURNAL, catalogue.QUARANTINE, *tables.TABLES):
             self._disk.make_folder(self._folder / name)
-        # Of a join that was killed: what it would have been, or what was there before; the folder it is of is whole.
-        self._disk.remove_folder(self._folder / catalogue.JOINING)
+        clear = self._clear_joining()
         for path in self._folder.rglob(f"*{PARTIAL}"):
             self._disk.remove(path)
         self._quarantine = Quarantine(self._disk, self._folder / catalogue.QUARANTINE)
@@ -157,11 +156,27 @@ class DirectoryStore:
             self._folder,
             self._manifest,
             self._log,
-            join_bytes=self._join_bytes,
+            join_bytes=self._join_bytes if clear else 0,
             now_s=self._now_s,
             utc_s=self._utc_s,
             rest=self._rest,
         )
+
+    def _clear_joining(self) -> bool:
+        """Remove what a join left that was killed; return False, having said so, where that cannot be done.
+
+        It is what would have been, or what was there before, and of the data in neither case.
+        """
+        left = self._folder / catalogue.JOINING
+        try:
+            self._disk.remove_folder(left)
+            if not os.path.lexists(left):
+                return True
+            why = "it leads nowhere"
+        except OSError as error:
+            why = str(error)
+        self._log.error("what is left of a join cannot be removed: nothing is joined until it is gone", error=why)
+        return False
 
     def _clear_segment(self, path: Path, *, keep: bool) -> None:
         """Take away a segment that is Parquet: once nothing is in it only. Of copies of several moments there may be.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from pyarrow import parquet
 from structlog.testing import capture_logs
 
 from edge.store import joined
+from edge.store.catalogue import JOINING
+from edge.store.disk import RealDisk
 from edge.store.joined import Stored, Stretch, holders, outermost, read_stretches
 from edge.store.manifest import read_manifest
 from edge.store.query import open_tables
@@ -231,6 +234,39 @@ def test_a_journal_segment_that_is_joined_already_is_not_compacted_again(folder:
     assert any("in Parquet already" in line["event"] for line in logs)
     assert (folder / "quarantine" / segment.name).exists()
     assert is_whole(folder)
+
+
+@pytest.mark.parametrize("what", ["link", "dead link", "file", "sticky"])
+def test_a_folder_of_a_join_that_cannot_be_removed_keeps_nobody_from_starting(
+    folder: Path, tmp_path: Path, what: str
+) -> None:
+    class Sticky(RealDisk):
+        def remove_folder(self, path: Path) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    left = folder / JOINING
+    if what == "file":
+        left.write_bytes(b"somebody's")
+    elif what == "sticky":
+        left.mkdir()
+    else:
+        left.symlink_to(tmp_path if what == "link" else tmp_path / "nowhere")
+    before = names(folder)
+    with capture_logs() as logs:
+        store = opened(folder, disk=Sticky() if what == "sticky" else RealDisk())
+        assert store.join() == 0
+        fill(store, many("rig-1", "samples", range(40, 41)))
+        assert store.join() == 0
+    assert [line["event"] for line in logs if "left of a join" in line["event"]] == [logs[0]["event"]]
+    assert len([line for line in logs if line["log_level"] in {"warning", "error"}]) == 1
+    store.close()
+    assert set(before) < set(names(folder))
+    assert tmp_path.exists()
+    if what == "sticky":
+        left.rmdir()
+    else:
+        left.unlink()
+    assert join(folder) == 4
 
 
 def test_a_date_that_somebody_removed_stays_so(folder: Path) -> None:
