@@ -168,7 +168,13 @@ class DirectoryStore:
         It is what would have been, or what was there before, and of the data in neither case.
         """
         left = self._folder / catalogue.JOINING
+        if not os.path.lexists(left):
+            return True
         try:
+            # Perhaps the exchange was not made durable: until it is, this may come to be of the data again.
+            self._disk.sync_folder(self._folder)
+            for path in (path for name in tables.TABLES for path in (self._folder / name).glob("rig=*/")):
+                self._disk.sync_folder(path)
             self._disk.remove_folder(left)
             if not os.path.lexists(left):
                 return True

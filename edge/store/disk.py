@@ -22,6 +22,10 @@ CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EXDEV, err
 """Errors of a file system on which two folders cannot change places, or a file cannot have two names."""
 
 
+class NotDurableError(OSError):
+    """Two folders have changed places, and nobody knows whether a power cut would undo it."""
+
+
 class Disk(Protocol):
     """Files and folders; what is not synced may be gone after a power cut."""
 
@@ -64,8 +68,12 @@ class Disk(Protocol):
     def exchange(self, path: Path, other: Path) -> None:
         """Let two folders change places in one step, durably: nobody sees one of the names without a folder.
 
-        An error with one of :data:`CANNOT_EXCHANGE`: this file system does not do that.
+        An error with one of :data:`CANNOT_EXCHANGE`: this file system does not do that. :class:`NotDurableError`: it
+        was done, and may be undone; after any other error everything is where it was.
         """
+
+    def sync_folder(self, path: Path) -> None:
+        """Return once the names in a folder are on the medium."""
 
     def remove_folder(self, path: Path) -> None:
         """Remove a folder and the files in it, durably; after a crash any of them may be there."""
@@ -160,8 +168,15 @@ class RealDisk:
     def exchange(self, path: Path, other: Path) -> None:
         """See :class:`Disk`."""
         _exchange(path, other)
-        for folder in {path.parent, other.parent}:
-            sync_folder(folder)
+        try:
+            for folder in {path.parent, other.parent}:
+                sync_folder(folder)
+        except OSError as error:
+            raise NotDurableError(error.errno, error.strerror, str(path)) from error
+
+    def sync_folder(self, path: Path) -> None:
+        """See :class:`Disk`."""
+        sync_folder(path)
 
     def remove_folder(self, path: Path) -> None:
         """See :class:`Disk`."""

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from edge.store import joined
 from edge.store.catalogue import JOINING, stretches_by_place
-from edge.store.disk import CANNOT_EXCHANGE, Disk
+from edge.store.disk import CANNOT_EXCHANGE, Disk, NotDurableError
 from edge.store.joined import Joint, Stored
 from edge.store.manifest import Manifest
 
@@ -107,6 +107,15 @@ class Joiner:
                     return True
             except _InterruptedError:
                 self.clear()
+                return False
+            except NotDurableError as error:
+                # What was there before is beside it now, and perhaps in its place again after a power cut: it stays.
+                self._stop()
+                self._log.error(
+                    "Parquet files were joined, and the disk did not sync that: nothing is joined until the next start",
+                    folder=place,
+                    error=str(error),
+                )
                 return False
             except (OSError, pa.ArrowException, ValueError) as error:
                 self.clear()
@@ -202,7 +211,7 @@ class Joiner:
         self._disk.link([path for path in sorted(place.iterdir()) if path.name not in gone], beside)
         self._disk.exchange(place, beside)
         # What was there before. Not a moment earlier: until then it is what counts.
-        self._disk.remove_folder(beside)
+        self.clear()
 
     def _write(self, path: Path, joint: Joint) -> None:
         sink = _Sink(self._disk, path)
@@ -228,12 +237,16 @@ class Joiner:
     def _give_up(self, place: str, error: Exception) -> None:
         self._places.discard(place)
         if isinstance(error, OSError) and error.errno in CANNOT_EXCHANGE:
-            self._places.clear()
-            self._join_bytes = 0
+            self._stop()
             self._log.warning("Parquet files stay small: this file system cannot exchange folders", error=str(error))
         elif place not in self._complained:
             self._complained.add(place)
             self._log.error("Parquet files cannot be joined: they stay as they are", folder=place, error=str(error))
+
+    def _stop(self) -> None:
+        """Join nothing any more."""
+        self._places.clear()
+        self._join_bytes = 0
 
 
 class _Sink(io.RawIOBase):

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edge.store.disk import PARTIAL, RealDisk, lock
+from edge.store import disk
+from edge.store.disk import PARTIAL, NotDurableError, RealDisk, lock
 
 CALLS = ("write", "fsync", "fdatasync", "ftruncate")
 
@@ -39,6 +40,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(f"unlink {path.name}")
         real_unlink(path, missing_ok)
 
+    real_exchange = disk._exchange
+
+    def exchange(path: Path, other: Path) -> None:
+        seen.append(f"exchange {path.name} {other.name}")
+        real_exchange(path, other)
+
+    monkeypatch.setattr(disk, "_exchange", exchange)
     monkeypatch.setattr(Path, "replace", replace)
     monkeypatch.setattr(Path, "unlink", unlink)
     return seen
@@ -115,7 +123,8 @@ def test_two_folders_change_places_and_that_is_durable_in_both_parents(tmp_path:
     (other / "new").touch()
     calls.clear()
     RealDisk().exchange(one, other)
-    assert sorted(calls) == sorted(["fsync place", f"fsync {tmp_path.name}"])
+    assert calls[0] == "exchange one other"
+    assert sorted(calls[1:]) == sorted(["fsync place", f"fsync {tmp_path.name}"])
     assert sorted(path.name for path in one.iterdir()) == ["new", "old"]
     assert [path.name for path in other.iterdir()] == ["old"]
     calls.clear()
@@ -123,6 +132,23 @@ def test_two_folders_change_places_and_that_is_durable_in_both_parents(tmp_path:
     RealDisk().remove_folder(other)
     assert calls == [f"fsync {tmp_path.name}"]
     assert (one / "old").exists()
+
+
+def test_an_exchange_that_is_not_synced_is_told_from_one_that_was_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name / name).mkdir(parents=True)
+
+    def fails(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(NotDurableError, match="Input/output error"):
+        RealDisk().exchange(tmp_path / "one", tmp_path / "other")
+    assert (tmp_path / "one" / "other").exists()
+    with pytest.raises(FileNotFoundError):
+        RealDisk().exchange(tmp_path / "one", tmp_path / "none")
 
 
 def test_names_given_to_files_are_durable_at_once(tmp_path: Path, calls: list[str]) -> None:
