@@ -13,7 +13,8 @@
     DIR/quarantine/                                      what could not be read
 
 The manifest says which segments count, and in which folders they have rows; the folder says in which of its files. A
-join exchanges a folder as a whole (:mod:`edge.store.joiner`), so whoever lists it sees each row in one file.
+join exchanges a folder as a whole (:mod:`edge.store.joiner`), so whoever lists it sees each row in one file; whoever
+lists it and looks at its files by their names while they change may miss some, and lists it again.
 """
 
 from __future__ import annotations
@@ -220,13 +221,15 @@ class Contents:
     def _frames_in(self, place: Path, numbers: set[int]) -> Iterator[tuple[Key, int, bytes]]:
         rig = place.parent.name.removeprefix(_RIG_FOLDER)
         left = set(numbers)
+        missing: list[int] = []
         for _ in range(_RETRIES):
             try:
                 found, missing = joined.holders(joined.stored(place), left)
             except OSError as error:
                 raise StoreError(f"{place}: {error.strerror or error}") from error
             if missing:
-                raise StoreError(f"{place / tables.file_name(missing[0])}: is gone; restore it from a backup")
+                # Perhaps listed while it was joined, which tells only half of it.
+                continue
             for one in found:
                 try:
                     for epoch, stream, seq, payload in joined.read_payloads(one, left):
@@ -239,6 +242,8 @@ class Contents:
                 left = {number for number in left if not one.first <= number <= one.last}
             if not left:
                 return
+        if missing:
+            raise StoreError(f"{place / tables.file_name(missing[0])}: is gone; restore it from a backup")
         raise StoreError(f"{place}: it changes faster than it can be read; try again")
 
 

@@ -37,6 +37,9 @@ MANY_FILES: Final = 256
 ROOM_BYTES: Final = 256 << 20
 """Left free by a join: the journal comes first."""
 
+LINGER_S: Final = 1.0
+"""What was joined stays so long behind the exchange: a list of a folder that began before it is whole, too."""
+
 _SYNC_BYTES: Final = 4 << 20
 """What is written between two syncs: a commit of the journal may have to wait for that much of it, and no more."""
 _SHARE: Final = 3.0
@@ -210,8 +213,11 @@ class Joiner:
         gone = {one.path.name for one in joint.files}
         self._disk.link([path for path in sorted(place.iterdir()) if path.name not in gone], beside)
         self._disk.exchange(place, beside)
-        # What was there before. Not a moment earlier: until then it is what counts.
-        self.clear()
+        # What was there before is what counts until then, and what they have who began to list the folder before.
+        exchanged_s = self._now_s()
+        if self._rest(LINGER_S):
+            self.clear()
+        self._since_s += self._now_s() - exchanged_s
 
     def _write(self, path: Path, joint: Joint) -> None:
         sink = _Sink(self._disk, path)

@@ -13,9 +13,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from edge.store import joined
 from edge.store.backend import StoreError
 from edge.store.catalogue import JOINING, read_contents
 from edge.store.disk import RealDisk
+from edge.store.joiner import LINGER_S
 from edge.store.query import open_tables
 from edge.store.verify import import_frames
 from tests.edge.store.joinable import EACH, EVENTS, SAMPLES, SEGMENTS, filled, globbed, is_whole, names, opened, viewed
@@ -245,6 +247,57 @@ def test_a_reading_that_began_before_goes_on_and_finds_the_rest_in_the_joined_fi
     found += frames
     store.close()
     assert Counter((key, seq) for key, seq, _ in found) == Counter((one.key, one.seq) for one in SAMPLES + EVENTS)
+
+
+@pytest.mark.parametrize("half", [1, 4])
+def test_a_list_that_tells_half_of_a_folder_is_made_again(
+    copied: Fold, monkeypatch: pytest.MonkeyPatch, half: int
+) -> None:
+    """As one does that began before an exchange, and ends when what was there before is being removed."""
+    folder = copied("store")
+    contents = read_contents(folder)
+    listed = joined.stored
+    left = [half]
+
+    def in_part(place: Path) -> list[joined.Stored]:
+        left[0] -= 1
+        return listed(place)[:1] if left[0] >= 0 else listed(place)
+
+    monkeypatch.setattr(joined, "stored", in_part)
+    assert len(list(contents.raw_frames())) == 2 * FRAMES
+    left[0] = 1000
+    with pytest.raises(StoreError, match="is gone"):
+        list(contents.raw_frames())
+
+
+def test_what_was_joined_stays_for_those_who_list_it_and_is_not_work(copied: Fold) -> None:
+    folder = copied("store")
+    exchanged: list[Path] = []
+    rests: list[tuple[float, int]] = []
+    times = {"s": 0.0}
+
+    class Told(RealDisk):
+        def exchange(self, path: Path, other: Path) -> None:
+            super().exchange(path, other)
+            exchanged.append(path)
+
+    def rest(seconds: float) -> bool:
+        # Behind each exchange, with all that was there before.
+        rests.append((seconds, len(list((folder / JOINING).iterdir()))))
+        times["s"] += seconds
+        return len(rests) < 4
+
+    store = opened(folder, disk=Told(), now_s=lambda: times["s"])
+    store._joiner._rest = rest
+    assert store.join() == 4
+    store.close()
+    assert len(exchanged) == 4
+    assert rests == [(LINGER_S, SEGMENTS)] * 4
+    # The fourth was cut short by the end of the store: the next start removes it.
+    assert (folder / JOINING).exists()
+    assert is_whole(folder)
+    opened(folder).close()
+    assert not (folder / JOINING).exists()
 
 
 def test_an_import_that_began_before(copied: Fold) -> None:
