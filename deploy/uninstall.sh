@@ -42,7 +42,7 @@ gone() {
     fi
 }
 
-# An outbox of a rig, in use or put aside as damaged.
+# An outbox of a rig, in use, put aside as damaged, or on its way there.
 has_outbox() { compgen -G "$root/var/lib/tipguard/outbox/*/outbox.sqlite*" >/dev/null; }
 
 if systemd_runs; then

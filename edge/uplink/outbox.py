@@ -32,7 +32,7 @@ from edge.uplink.outbox_file import (
     row_id,
 )
 from edge.uplink.ranges import Ranges
-from edge.uplink.salvage import Loaded, load
+from edge.uplink.salvage import Loaded, SalvageError, load
 from edge.uplink.settings import UplinkSettings
 from edge.uplink.thinning import thin
 
@@ -47,6 +47,8 @@ HELD_BACK: Final = 128
 NOTE_NS: Final = 2_000_000_000
 """What the broker and the stores have is written so long after it changed, with the next commit if there is one."""
 RETRY_NS: Final = 1_000_000_000
+SALVAGE_RETRY_NS: Final = 64_000_000_000
+"""A copy that fails is not begun again sooner, in the end: each writes as much as there is room for."""
 
 
 class BegunAnewError(OutboxError):
@@ -111,6 +113,8 @@ class Outbox:
         self.is_open = self._opening = False
         """Rows can be read and deleted; a full disk still takes no more."""
         self._damage: str | None = None
+        self._salvage_pause_ns = RETRY_NS
+        self._leaving = False
         self._generation = 0
         self.ready = False
         """It is open, and the disk took the last commit."""
@@ -139,13 +143,18 @@ class Outbox:
         self._damage = damage
         self._busy = self._opening = True
         self.is_open = self.ready = False
-        self._jobs.submit(partial(load, self._file, self._settings.rig, damage), self._loaded)
+        job = partial(load, self._file, self._settings.rig, damage, lambda: self._leaving)
+        self._jobs.submit(job, self._loaded)
 
     def _loaded(self, result: Loaded | Exception) -> None:
         self._busy = self._opening = False
         if isinstance(result, Exception):
             self._failed(result)
+            if isinstance(result, SalvageError):
+                self.retry_ns += self._salvage_pause_ns - RETRY_NS
+                self._salvage_pause_ns = min(2 * self._salvage_pause_ns, SALVAGE_RETRY_NS)
             return
+        self._salvage_pause_ns = RETRY_NS
         if result.aside is not None:
             self.quarantined = str(result.aside)
             self.salvaged = result.salvaged
@@ -401,7 +410,8 @@ class Outbox:
         self._wake()
 
     async def close(self) -> None:
-        """Write what is known, and close the file."""
+        """Write what is known, and close the file; a copy that is being made of a damaged one is given up."""
+        self._leaving = True
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         notes = self._notes(self._clock.now_ns(), everything=True) if self.ready else []
 

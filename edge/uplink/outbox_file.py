@@ -32,7 +32,10 @@ READ_BYTES: Final = 256 * 1024
 LOCK_WAIT_S: Final = 2.0
 _U64: Final = 1 << 64
 _I63: Final = 1 << 63
-_SAY: Final = "free some space, or set outbox.directory"
+SAY: Final = "free some space, or set outbox.directory"
+LOG: Final = "-wal"
+INDEX: Final = "-shm"
+"""What SQLite calls the files beside its own: what is not copied into it yet, and where in there a page is."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE streams (sid INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, stream TEXT NOT NULL, state BLOB NOT NULL,
@@ -98,6 +101,11 @@ class Usage:
     """Handed to the disk since then, log and file."""
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the name of a file that belongs to the one at ``path``."""
+    return path.with_name(path.name + suffix)
+
+
 def row_id(sid: int, seq: int) -> int:
     """Return the number of a frame's row."""
     return sid << SEQ_BITS | seq
@@ -109,7 +117,7 @@ class OutboxFile:
     def __init__(self, path: Path, *, max_bytes: int | None = None) -> None:
         """Open nothing yet. ``max_bytes``: where the file is full, as on a full disk; for tests."""
         self.path = path
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._db: sqlite3.Connection | None = None
         self._commits = self._checkpoints = self._written = 0
         self._in_log = 0
@@ -126,7 +134,7 @@ class OutboxFile:
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
-                raise OutboxError(f"outbox {self.path}: {error.strerror}; {_SAY}") from error
+                raise OutboxError(f"outbox {self.path}: {error.strerror}; {SAY}") from error
             made = not self.path.exists() or self.path.stat().st_size == 0
             # Autocommit: transactions are begun and ended here, in so many words.
             self._db = db = sqlite3.connect(
@@ -137,12 +145,12 @@ class OutboxFile:
             if made:
                 db.execute(f"PRAGMA page_size = {PAGE}")
             if str(db.execute("PRAGMA journal_mode = WAL").fetchone()[0]).lower() != "wal":
-                raise OutboxError(f"outbox {self.path}: this file system has no place for a write-ahead log; {_SAY}")
+                raise OutboxError(f"outbox {self.path}: this file system has no place for a write-ahead log; {SAY}")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA wal_autocheckpoint = 0")
             db.execute(f"PRAGMA journal_size_limit = {4 * CHECKPOINT_BYTES}")
-            if self._max_bytes is not None:
-                db.execute(f"PRAGMA max_page_count = {max(self._max_bytes // PAGE, 4)}")
+            if self.max_bytes is not None:
+                db.execute(f"PRAGMA max_page_count = {max(self.max_bytes // PAGE, 4)}")
             if self._number("application_id") == 0 and not self._number("schema_version"):
                 db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
             if (self._number("application_id"), self._number("user_version")) != (APPLICATION_ID, VERSION):
@@ -161,17 +169,13 @@ class OutboxFile:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
 
-    def quarantine(self, stamp: str) -> Path:
-        """Put the file and its log aside under a name with ``stamp``; return where it is now."""
+    def seal(self) -> None:
+        """Copy all of the log into the file, which is whole without it then, flush that, and close it."""
+        with self._judged():
+            busy, _, _ = self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise OutboxError(f"outbox {self.path}: its log cannot be copied into it, as somebody reads it; end that")
         self.close()
-        aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
-        try:
-            for suffix in ("-wal", "-shm", ""):
-                with contextlib.suppress(FileNotFoundError):
-                    self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
-        except OSError as error:
-            raise OutboxError(f"outbox {self.path} is damaged and cannot be renamed: {error.strerror}") from error
-        return aside
 
     # -- rows
 
@@ -219,6 +223,18 @@ class OutboxFile:
                 )
                 found.append(-1 if number is None else int(number) & MAX_SEQ)
         return found[0], found[1]
+
+    def sids(self) -> list[int]:
+        """Return the numbers of the streams that have rows, whether they are streams or not."""
+        found: list[int] = []
+        above = -_I63
+        with self._judged():
+            while True:
+                (number,) = self._connection().execute("SELECT min(id) FROM frames WHERE id > ?", (above,)).fetchone()
+                if number is None:
+                    return found
+                found.append(int(number) >> SEQ_BITS)
+                above = row_id(found[-1], MAX_SEQ)
 
     def delete(self, ranges: Sequence[tuple[int, int, int]], streams: Sequence[StreamRow]) -> Usage:
         """Delete (sid, first, last), both inclusive, and remember it in ``streams``, in one transaction."""
@@ -320,4 +336,4 @@ class OutboxFile:
                 raise OutboxError(
                     f"outbox {self.path} is in use: another uplink of this rig is running; end that one"
                 ) from error
-            raise OutboxError(f"outbox {self.path}: {error}; {_SAY}") from error
+            raise OutboxError(f"outbox {self.path}: {error}; {SAY}") from error

@@ -3,15 +3,18 @@
 Damage never keeps the uplink from starting: the file is put aside, a new one begun, and every frame that can still be
 read from either end of the old one, and is what was written, goes into it. What the old one is known to have held and
 cannot be read any more gets a tombstone in its place: the hole is declared.
+
+All or nothing: what was copied in part is thrown away and begun again, by this process or the next, and until a copy is
+whole nothing else is done with the outbox (:mod:`edge.uplink.aside`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,16 +22,47 @@ import msgpack
 
 from edge import frames
 from edge.errors import FrameError
+from edge.uplink.aside import Places
 from edge.uplink.held import Held
-from edge.uplink.outbox_file import KINDS, OutboxDamagedError, OutboxError, OutboxFile, Row, StreamRow, Usage, row_id
+from edge.uplink.outbox_file import (
+    KINDS,
+    LOCK_WAIT_S,
+    LOG,
+    MAX_SEQ,
+    OutboxDamagedError,
+    OutboxError,
+    OutboxFile,
+    Row,
+    StreamRow,
+    Usage,
+    beside,
+    row_id,
+)
 from edge.uplink.ranges import Ranges
 
-KEEP_ASIDE: Final = 3
-"""Damaged files that stay; the oldest go first."""
 KEEP_STREAMS: Final = 100
 MAX_DECLARED: Final = 100_000
 _PAGE_ROWS: Final = 64
 _CAUSE: Final = "the outbox was damaged"
+_LATER: Final = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    )
+)
+"""Why a damaged file cannot be read for now, which says nothing of what is in it."""
+_LATER_IN_FULL: Final = frozenset(
+    (sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP)
+)
+
+
+class SalvageError(OutboxError):
+    """A damaged outbox is put aside and not copied yet. Tried again, it is copied from its beginning."""
 
 
 @dataclass(slots=True)
@@ -58,25 +92,53 @@ class _Found:
     kept: Ranges = field(default_factory=Ranges)
 
 
-def load(file: OutboxFile, rig: str, why: str | None = None) -> Loaded:
+def load(file: OutboxFile, rig: str, why: str | None = None, ending: Callable[[], bool] = lambda: False) -> Loaded:
     """Open the outbox; a damaged one is replaced. Raises :class:`OutboxError` while that cannot be done.
 
-    ``why``: it was found damaged while it was used, which its opening would not show.
+    ``why``: it was found damaged while it was used, which its opening would not show. ``ending``: asked now and then
+    while it is copied; the copy is given up, and left to the next process.
     """
-    if why is None:
+    places = Places(file.path)
+    with places.alone():
+        if not places.begun:
+            if why is None or not file.path.exists():
+                try:
+                    return _opened(file)
+                except OutboxDamagedError as error:
+                    why = str(error)
+            file.close()
+            places.put_aside()
+        # Whatever was found now, if anything: what was begun is seen through first.
+        file.close()
+        places.go_on()
+        loaded = _of_the_copy(places, file) or _salvage(places, file, rig, ending)
+        loaded.why = why or "found so by an earlier process, which could not finish"
         try:
-            streams = _without_old(file, _with_ends(file, file.open()))
-            return Loaded(streams, file.usage(), file.generation)
-        except OutboxDamagedError as error:
-            why = str(error)
-    # To the microsecond: damaged twice in a second is two files.
-    aside = file.quarantine(datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
-    file.open()
-    salvaged, declared = _salvage(aside, file, rig)
-    _thin_out(file.path)
-    file.close()
-    streams = _with_ends(file, file.open())
-    return Loaded(streams, file.usage(), file.generation, aside, why, salvaged, declared)
+            loaded.aside = places.finish()
+        except OutboxError:
+            file.close()
+            raise
+        return loaded
+
+
+def _opened(file: OutboxFile) -> Loaded:
+    streams = _without_old(file, _with_ends(file, file.open()))
+    return Loaded(streams, file.usage(), file.generation)
+
+
+def _of_the_copy(places: Places, file: OutboxFile) -> Loaded | None:
+    """Open the copy that an attempt made which went no further; None if there is none."""
+    if not file.path.exists():
+        return None
+    try:
+        loaded = _opened(file)
+    except OutboxDamagedError:
+        # Nobody has used it yet: all that is in it is in the source.
+        file.close()
+        places.clear(file.path)
+        return None
+    loaded.salvaged = sum(Ranges(msgpack.unpackb(row.state).get("kept", ())).count for row, _ in loaded.streams)
+    return loaded
 
 
 def _with_ends(file: OutboxFile, streams: list[StreamRow]) -> list[tuple[StreamRow, tuple[int, int]]]:
@@ -86,6 +148,9 @@ def _with_ends(file: OutboxFile, streams: list[StreamRow]) -> list[tuple[StreamR
             Held.from_row(row, (-1, -1), 1, 0)
     except (ValueError, TypeError, AttributeError, msgpack.UnpackException) as error:
         raise OutboxDamagedError(f"outbox {file.path}: state of a stream: {error}") from error
+    if strange := set(file.sids()) - {row.sid for row in streams}:
+        # Nobody would ever send them, and the next stream with such a number could not have frames of its own there.
+        raise OutboxDamagedError(f"outbox {file.path}: frames of {len(strange)} streams that are not in it")
     return [(row, file.ends(row.sid)) for row in streams]
 
 
@@ -99,57 +164,119 @@ def _without_old(
     return [one for one in streams if one[0].sid not in set(old)]
 
 
-def _thin_out(path: Path) -> None:
-    aside = sorted(path.parent.glob(f"{path.name}.damaged-*Z"))
-    for old in aside[:-KEEP_ASIDE]:
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                old.with_name(old.name + suffix).unlink()
+# -- of a damaged one
 
 
-def _salvage(aside: Path, file: OutboxFile, rig: str) -> tuple[int, int]:
+def _salvage(places: Places, file: OutboxFile, rig: str, ending: Callable[[], bool]) -> Loaded:
+    """Copy what is whole of the source into a new file, and open that as the outbox."""
+    need = 0
+    new = OutboxFile(places.new, max_bytes=file.max_bytes)
+    try:
+        places.clear(places.new)
+        with _reading(places.source) as db:
+            need = _in_use(db, places.source)
+            if (free := _free_bytes(places.path.parent)) < need:
+                raise OutboxError(f"{free} bytes are free there")
+            new.open()
+            salvaged, declared = _copy(db, new, rig, ending)
+        new.seal()
+        places.in_place()
+        loaded = _opened(file)
+    except (OSError, OutboxDamagedError) as error:
+        file.close()
+        new.close()
+        # What it has taken is room that others need, the ring's worker among them.
+        with contextlib.suppress(OutboxError):
+            places.clear(places.new)
+        raise SalvageError(
+            f"outbox {places.path} was damaged, and what can be read of it cannot be copied yet: {error}. It is kept "
+            f"as {places.source.name} and tried again; the copy needs {need} bytes: free so many beside it, or move "
+            "its directory to where they are and set outbox.directory"
+        ) from error
+    finally:
+        new.close()
+    loaded.salvaged, loaded.declared = salvaged, declared
+    return loaded
+
+
+@contextlib.contextmanager
+def _reading(source: Path) -> Iterator[sqlite3.Connection]:
+    """Open a damaged file, of which not a byte is changed: a copy that fails is made again from the same."""
+    try:
+        # Not even its log is copied into it at the end.
+        name = f"{source.absolute().as_uri()}?mode=ro"
+        db = sqlite3.connect(name, uri=True, isolation_level=None, timeout=LOCK_WAIT_S)
+    except sqlite3.Error as error:
+        raise OutboxError(f"it cannot be opened: {error}") from error
+    with contextlib.closing(db):
+        # As the shell's .recover does: a file that is shorter than it says is read as far as it goes.
+        with contextlib.suppress(sqlite3.Error), _judged():
+            db.execute("PRAGMA writable_schema = ON")
+        yield db
+
+
+@contextlib.contextmanager
+def _judged() -> Iterator[None]:
+    """Tell what is wrong with reading from what is wrong with what is read; the latter is passed on."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF in _LATER or code in _LATER_IN_FULL:
+            raise OutboxError(f"it cannot be read: {error}") from error
+        raise
+
+
+def _in_use(db: sqlite3.Connection, source: Path) -> int:
+    """Return how many bytes the copy of it will have, at most; as far as can be told."""
+    log = beside(source, LOG)
+    size = source.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    try:
+        with _judged():
+            pages, free, page = (
+                db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+            )
+    except sqlite3.Error:
+        return size
+    return min(size, int(max(pages - free, 0) * page))
+
+
+def _free_bytes(directory: Path) -> int:
+    found = os.statvfs(directory)
+    return int(found.f_bavail * found.f_frsize)
+
+
+def _copy(db: sqlite3.Connection, file: OutboxFile, rig: str, ending: Callable[[], bool]) -> tuple[int, int]:
     """Copy what is whole; return how many frames that was, and how many are declared missing."""
-    found: dict[tuple[int, str], _Found] = {}
+    found = {(one.epoch, one.stream): one for one in _states(db)}
     batch: list[Row] = []
     count = 0
-    try:
-        db = sqlite3.connect(aside, isolation_level=None)
-        # As the shell's .recover does: a file that is shorter than it says is read as far as it goes.
-        db.execute("PRAGMA writable_schema = ON")
-    except sqlite3.Error:
-        return 0, 0
-    try:
-        for one in _states(db):
-            found[one.epoch, one.stream] = one
-        for old in _rows(db):
-            row = _judge(old, rig, found)
-            if row is None:
-                continue
-            batch.append(row)
-            count += 1
-            if len(batch) == _PAGE_ROWS:
-                file.commit(batch, ())
-                batch.clear()
-        file.commit(batch, ())
-        declared = _declare(file, rig, found)
-        file.commit((), [_state_row(one) for one in found.values()])
-    except OutboxError:
-        # No room for more. What was copied is kept; the rest is in the file that was put aside.
-        return count, 0
-    finally:
-        with contextlib.suppress(sqlite3.Error):
-            db.close()
+    for old in _rows(db):
+        row = _judge(old, rig, found)
+        if row is None:
+            continue
+        batch.append(row)
+        count += 1
+        if len(batch) == _PAGE_ROWS:
+            if ending():
+                raise OutboxError("the uplink ends")
+            file.commit(batch, ())
+            batch.clear()
+    file.commit(batch, ())
+    declared = _declare(file, rig, found)
+    file.commit((), [_state_row(one) for one in found.values()])
     return count, declared
 
 
 def _states(db: sqlite3.Connection) -> Iterator[_Found]:
     """Yield the streams that the damaged file can still tell of."""
-    try:
+    number = 0
+    with contextlib.suppress(sqlite3.Error), _judged():
         for sid, epoch, stream, state in db.execute("SELECT sid, epoch, stream, state FROM streams ORDER BY sid"):
-            held = Held.from_row(StreamRow(sid, epoch % 2**64, stream, state), (-1, -1), 1, 0)
-            yield _Found(sid, held.epoch, stream, msgpack.unpackb(state))
-    except (sqlite3.Error, ValueError, TypeError, AttributeError, msgpack.UnpackException):
-        return
+            with contextlib.suppress(ValueError, TypeError, AttributeError, msgpack.UnpackException):
+                held = Held.from_row(StreamRow(sid, epoch % 2**64, stream, state), (-1, -1), 1, 0)
+                number += 1
+                yield _Found(number, held.epoch, stream, msgpack.unpackb(state))
 
 
 def _rows(db: sqlite3.Connection) -> Iterator[Row]:
@@ -157,19 +284,18 @@ def _rows(db: sqlite3.Connection) -> Iterator[Row]:
     read_to = -1
     query = "SELECT id, crc, kind, payload FROM frames WHERE id > ? ORDER BY id"
     try:
-        for found in db.execute(query, (read_to,)):
-            read_to = found[0]
-            yield Row(found[0], found[1], found[2], bytes(found[3]))
+        with _judged():
+            for found in db.execute(query, (read_to,)):
+                read_to = found[0]
+                yield Row(found[0], found[1], found[2], bytes(found[3]))
     except (sqlite3.Error, TypeError, ValueError):
         yield from _rows_from_the_end(db, query, read_to)
 
 
 def _rows_from_the_end(db: sqlite3.Connection, query: str, read_to: int) -> Iterator[Row]:
-    try:
+    with contextlib.suppress(sqlite3.Error, TypeError, ValueError), _judged():
         for found in db.execute(f"{query} DESC", (read_to,)):
             yield Row(found[0], found[1], found[2], bytes(found[3]))
-    except (sqlite3.Error, TypeError, ValueError):
-        return
 
 
 def _judge(old: Row, rig: str, found: dict[tuple[int, str], _Found]) -> Row | None:
@@ -180,12 +306,12 @@ def _judge(old: Row, rig: str, found: dict[tuple[int, str], _Found]) -> Row | No
         frame = frames.decode_frame(old.payload)
     except FrameError:
         return None
-    if frame.rig != rig:
+    if frame.rig != rig or frame.seq > MAX_SEQ:
         return None
     key = int(frame.epoch, 16), frame.stream
     one = found.get(key)
     if one is None:
-        one = found[key] = _Found(max((other.sid for other in found.values()), default=0) + 1, *key)
+        one = found[key] = _Found(len(found) + 1, *key)
     one.kept.add(frame.seq, frame.seq)
     return Row(row_id(one.sid, frame.seq), old.crc, old.kind, old.payload)
 

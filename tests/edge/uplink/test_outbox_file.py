@@ -153,13 +153,19 @@ def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
         OutboxFile(tmp_path / "file" / "outbox.sqlite").open()
 
 
-def test_aside_is_all_of_it(file: OutboxFile) -> None:
+def test_sealed_it_is_whole_without_its_log(file: OutboxFile) -> None:
     file.commit(some(5), [STREAM])
-    aside = file.quarantine("now")
-    assert aside.name == "outbox.sqlite.damaged-now"
-    assert aside.exists()
-    assert not file.path.exists()
-    assert file.open() == []
+    file.seal()
+    assert [path.name for path in file.path.parent.iterdir()] == ["outbox.sqlite"]
+    assert file.open() == [STREAM]
+    assert file.read(1, 0, MAX_SEQ, 100) == some(5)
+
+
+def test_streams_that_have_rows_are_found_whether_they_are_streams_or_not(file: OutboxFile) -> None:
+    assert file.sids() == []
+    last = [Row.of(row_id(2, MAX_SEQ), 0, b"")]
+    file.commit([*some(3, sid=7), *last, *some(1, sid=3)], [STREAM])
+    assert file.sids() == [2, 3, 7]
 
 
 def a_day(file: OutboxFile, frames: int, size: int) -> float:
