@@ -46,6 +46,8 @@ class Held:
         """Frames on disk."""
         self.absent = Ranges()
         """Frames below :attr:`high` that never came, or went with a damaged outbox; a store may have them."""
+        self.salvaged = False
+        """It was in a damaged outbox: frames from :attr:`high` on may have been sent, and be stored."""
         self.todo = Ranges()
         """Of these: to be sent, and not in memory for it."""
         self.unsent = Ranges()
@@ -87,6 +89,11 @@ class Held:
         self.absent.add(self.high, seq - 1)
         self.high = max(self.high, seq)
         self.fresh = False
+
+    def went_to(self, seq: int) -> None:
+        """Note that frame ``seq`` was sent once, and that none will come: of these no trace was left here."""
+        self.absent.add(self.high, seq)
+        self.high = max(self.high, seq + 1)
 
     def vanished(self, first: int, last: int) -> None:
         """Note that frames ``first``..``last``, which are to be sent, are not on the disk."""
@@ -182,6 +189,7 @@ class Held:
             # Not a time of day: clocks step, and a step must not delete.
             "retired": [(one.first, one.last, max(one.due_ns - now_ns, 0)) for one in self.retired],
             "thinned_to": self.thinned_to,
+            "salvaged": self.salvaged,
         }
         return StreamRow(self.sid, self.epoch, self.stream, msgpack.packb(state))
 
@@ -210,6 +218,7 @@ class Held:
             held.retired.append(Retired(first, last, now_ns + left_ns))
             held.retired_set.add(first, last)
         held.thinned_to = state.get("thinned_to", 0)
+        held.salvaged = bool(state.get("salvaged", False))
         held.unsent = held.kept.minus(held.acked)
         for ranges in held.covered.values():
             held.unsent = held.unsent.minus(ranges)

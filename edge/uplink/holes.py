@@ -93,6 +93,7 @@ class Holes:
             for name, state in self._stores.items()
         }
         self._strangers(words, former)
+        self._ends(words, former)
         self.unaccounted = 0
         self.elsewhere = dict.fromkeys(self._stores, 0)
         for held in list(self._outbox.by_sid.values()):
@@ -226,6 +227,18 @@ class Holes:
                 "a store lacks frames of epochs that this outbox knows nothing of: another rig with this id has them, "
                 "or they went with an earlier outbox; `tipguard store verify` names them",
             )
+
+    def _ends(self, words: Mapping[str, _Marks], former: set[int]) -> None:
+        """Take from the stores how far a salvaged stream of an epoch that has ended went on: the rig has forgotten."""
+        if self._outbox.uncommitted:
+            return  # the last of it may be on its way in
+        for held in self._outbox.by_sid.values():
+            if held.salvaged and held.epoch in former:
+                key = held.epoch, held.stream
+                top = max((marks[key].top for marks in words.values() if key in marks), default=-1)
+                if held.high <= top < held.high + MAX_ADOPTED:
+                    held.went_to(top)
+                    self._outbox.touch(held)
 
     def _tell_once(self, what: str, **more: str) -> None:
         if (said := (what, *more.values())) not in self._told:

@@ -1,13 +1,15 @@
 """What the stores say they have, and what is therefore sent again, kept, or let go.
 
-A store's word counts only if it can be true: a mark above what was ever sent, or from a store that nobody configured,
-changes nothing. A store that goes back, or is another generation, gets again what we still have.
+A store's word counts only if it can be true: a mark above what was ever sent changes nothing for its stream, and what
+comes from a store that nobody configured nothing at all. Of a stream that was salvaged nobody knows how far it was
+sent; there a mark counts for what is here. A store that goes back, or is another generation, gets again what we still
+have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from edge.clock import Clock
@@ -25,7 +27,17 @@ LOOK_NS: Final = 200_000_000
 PROBE: Final = 32
 """Frames sent again to stores that say nothing at all: enough to wake one that is back."""
 
-_Checked = list[tuple[Held, Mark, Ranges]]
+
+@dataclass(slots=True)
+class Checked:
+    """A document's marks of streams that are here."""
+
+    believed: list[tuple[Held, Mark, Ranges]] = field(default_factory=list)
+    """Each with what it covers of that which is here."""
+    refused: dict[tuple[int, str], str] = field(default_factory=dict)
+    """By epoch and stream: why its mark cannot be true."""
+    unsure: bool = False
+    """One of them may be true, or not: the next document will tell."""
 
 
 @dataclass(slots=True)
@@ -35,9 +47,9 @@ class StoreState:
     generation: str | None = None
     heard_ns: int | None = None
     refused: str | None = None
-    """Why its last word was not taken."""
+    """Why its last word was not taken, or not for every stream."""
     said: Watermark | None = None
-    """Its last word that was taken."""
+    """Its last word that was taken, without what was not."""
     payload: bytes = b""
     spoke_ns: int = 0
     """When it last said something new: after a broken connection the broker repeats its last word."""
@@ -70,7 +82,7 @@ class Redrive:
         self.redriven = 0
         """Frames sent again because a store does not have them."""
         self.refused = 0
-        """Documents of stores that could not be true."""
+        """Documents of stores that could not be true, or not in all they said."""
         self._foreign: set[str] = set()
 
     @property
@@ -114,52 +126,66 @@ class Redrive:
             said = decode(message.payload)
             if (said.store, said.rig) != (store, self._settings.rig):
                 raise WatermarkError(f"watermark of store {said.store}, rig {said.rig} under {message.topic}")
-            checked = self._check(said)
         except WatermarkError as error:
             self._refuse(store, str(error))
             return
-        if checked is not None and self._outbox.is_open:
+        checked = self._check(said)
+        why = next(iter(checked.refused.values()), None)
+        if why is not None and not checked.believed:
+            self._refuse(store, why)
+        elif not checked.unsure and self._outbox.is_open:
+            if why is not None:
+                self._refuse(store, why)
+                said = replace(
+                    said, marks=tuple(mark for mark in said.marks if (mark.epoch, mark.stream) not in checked.refused)
+                )
             self._apply(said, checked)
             state = self.stores[store]
+            state.refused = why
             if message.payload != state.payload:
                 state.said, state.payload, state.spoke_ns = said, message.payload, self._clock.now_ns()
 
     def _refuse(self, store: str, why: str) -> None:
         self.refused += 1
         if self.stores[store].refused != why:
-            self._log.error("a store's watermark cannot be true, and changes nothing", store=store, why=why)
+            self._log.error("what a store says of a stream cannot be true, and changes nothing", store=store, why=why)
         self.stores[store].refused = why
 
-    def _check(self, said: Watermark) -> _Checked | None:
-        """Return the marks of streams that are here; None: to be waited for. Raises for what cannot be true."""
-        checked: _Checked = []
-        unsure = False
+    def _check(self, said: Watermark) -> Checked:
+        checked = Checked()
         for mark in said.marks:
             held = self._outbox.streams.get((mark.epoch, mark.stream))
             if held is None:
                 continue  # of long ago, or of before the outbox was begun anew
-            if max(mark.top + 1, mark.contiguous) > held.high:
-                raise WatermarkError(
+            if max(mark.top + 1, mark.contiguous) > held.high and not held.salvaged:
+                checked.refused[mark.epoch, mark.stream] = (
                     f"it claims {mark.stream} frame {mark.top}, and {held.high - 1} is the last there is"
                 )
+                continue
             covered = Ranges(mark.covered()).both(held.kept)
             unsent = covered.both(held.unsent)
             if unsent.minus(held.unsure):
-                raise WatermarkError(f"it claims {mark.stream} frame {unsent.first}, which was never sent")
+                checked.refused[mark.epoch, mark.stream] = (
+                    f"it claims {mark.stream} frame {unsent.first}, which was never sent"
+                )
+                continue
             # An earlier process of ours may have sent it. It is sent again in a moment; then the store will say so.
-            unsure = unsure or bool(unsent)
-            checked.append((held, mark, covered))
-        return None if unsure else checked
+            checked.unsure = checked.unsure or bool(unsent)
+            checked.believed.append((held, mark, covered))
+        return checked
 
-    def _apply(self, said: Watermark, checked: _Checked) -> None:
+    def _apply(self, said: Watermark, checked: Checked) -> None:
         now_ns = self._clock.now_ns()
         state = self.stores[said.store]
         state.generation = said.generation
         state.heard_ns = now_ns
-        state.refused = None
-        marks: Mapping[int, tuple[Mark, Ranges]] = {held.sid: (mark, covered) for held, mark, covered in checked}
+        marks: Mapping[int, tuple[Mark, Ranges]] = {
+            held.sid: (mark, covered) for held, mark, covered in checked.believed
+        }
         lost = 0
         for held in self._outbox.by_sid.values():
+            if (held.epoch, held.stream) in checked.refused:
+                continue
             anew = held.generations.get(said.store, said.generation) != said.generation
             if held.sid not in marks and not anew:
                 continue

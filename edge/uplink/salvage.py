@@ -341,7 +341,8 @@ def _declare(file: OutboxFile, rig: str, found: dict[tuple[int, str], _Found]) -
 
 
 def _state_row(one: _Found) -> StreamRow:
-    state = {**one.state, "kept": list(one.kept)}
+    # The state is up to two seconds old, or gone: frames above what it knows may have been sent.
+    state = {**one.state, "kept": list(one.kept), "salvaged": True}
     state["high"] = max(one.state.get("high", 0), one.kept.last + 1)
     # What is neither here nor declared, a store may have. Without a state nobody knows what there was: all of it.
     absent = Ranges(one.state.get("absent", ()))

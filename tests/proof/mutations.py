@@ -40,13 +40,13 @@ def delete_when_one_store_has_it() -> None:
 def believe_any_watermark() -> None:
     """A store's word is not compared with what was sent, nor its name with the configured ones."""
 
-    def check(self: redrive.Redrive, said: Watermark) -> Any:  # noqa: ANN401 - as the one it replaces
+    def check(self: redrive.Redrive, said: Watermark) -> redrive.Checked:
         found = []
         for mark in said.marks:
             held = self._outbox.streams.get((mark.epoch, mark.stream))
             if held is not None:
                 found.append((held, mark, Ranges(mark.covered()).both(held.kept)))
-        return found
+        return redrive.Checked(found)
 
     change(redrive.Redrive, "_check", check)
 
@@ -60,18 +60,16 @@ def ignore_a_store_that_goes_back() -> None:
     """What a store has said once counts for ever."""
     genuine = redrive.Redrive._check
 
-    def check(self: redrive.Redrive, said: Watermark) -> Any:  # noqa: ANN401
+    def check(self: redrive.Redrive, said: Watermark) -> redrive.Checked:
         state = self.stores[said.store]
         object.__setattr__(said, "generation", state.generation or said.generation)
         checked = genuine(self, said)
-        if checked is None:
-            return None
         grown = []
-        for held, mark, covered in checked:
+        for held, mark, covered in checked.believed:
             union = Ranges(covered)
             union.update(held.covered.get(said.store, Ranges()))
             grown.append((held, replace(mark, holes=()), union))
-        return grown
+        return replace(checked, believed=grown)
 
     change(redrive.Redrive, "_check", check)
 

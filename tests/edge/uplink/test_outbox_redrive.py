@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import pytest
 
+from edge.ring import Kind
 from edge.watermark import MAX_HOLES, Mark
 from tests.edge.uplink.scene import FakeStore, Scene, play
 
@@ -367,3 +370,100 @@ def test_without_stores_nobody_is_listened_to_and_the_status_says_what_that_mean
 
     play(tmp_path, story)
     assert rows(tmp_path) == 10
+
+
+async def salvage_with_an_old_note(scene: Scene, store: FakeStore) -> None:
+    """Have 40 of 60 frames noted, all of them stored, and the last 20 unreadable; then another epoch."""
+    settings: dict[str, Any] = {"stores": ("lab",), "keep_after_watermark_s": 10_000, "redrive_s": 5}
+    scene.start(**settings)
+    scene.write(60)
+    await scene.wait(2)
+    store.take()
+    await scene.end()
+    with sqlite3.connect(scene.path.with_name("outbox.sqlite")) as db:
+        (state,) = db.execute("SELECT state FROM streams").fetchone()
+        note = {**msgpack.unpackb(state), "high": 40, "kept": [(0, 39)], "acked": [(0, 39)]}
+        db.execute("UPDATE streams SET state = ?", (msgpack.packb(note),))
+        db.execute("DELETE FROM frames WHERE id & 1023 >= 40")
+        # A page of nobody: found damaged.
+        db.execute("INSERT INTO frames SELECT id + (9 << 40), crc, kind, payload FROM frames LIMIT 1")
+    db.close()
+    scene.frames = 0
+    assert scene.writer.write(Kind.EPOCH, 2, 0, msgpack.packb({"prev_epoch": 1}))
+    scene.start(**settings)
+    scene.write(10, epoch=2)
+    await scene.wait(2)
+    assert scene.status()["outbox"]["salvaged"] > 0
+
+
+def test_a_store_may_have_more_than_a_salvage_has_left_a_trace_of(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        await salvage_with_an_old_note(scene, store)
+        store.take()
+        store.say()
+        await scene.wait(11)
+        # The store has all, of either epoch, and is believed.
+        assert store.has[1, "samples"] == set(range(60))
+        assert scene.status()["outbox"]["marks_refused"] == 0
+        assert scene.status()["outbox"]["watermark_fault"] is None
+        assert scene.status()["stores"]["lab"]["waiting"] == 0
+        # By the next process, too.
+        await scene.end()
+        scene.start(stores=("lab",), keep_after_watermark_s=0)
+        await scene.wait(1)
+        store.say()
+        await scene.wait(20)
+        assert scene.status()["outbox"]["marks_refused"] == 0
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_what_a_salvage_left_no_trace_of_and_no_store_has_is_declared(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        await salvage_with_an_old_note(scene, store)
+        store.has[1, "samples"] -= {45, 46, 50}
+        for _ in range(20):
+            store.take()
+            store.say()
+            scene.write(1, epoch=2)
+            await scene.wait(1)
+        store.take()
+        assert store.has[1, "samples"] == set(range(60))
+        assert scene.status()["outbox"]["unaccounted"] == 0
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_a_mark_that_cannot_be_true_hinders_no_other_stream(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        scene.start(stores=("lab",), keep_after_watermark_s=1000, redrive_s=1000)
+        scene.write(10)
+        scene.event(0)
+        await scene.wait(1)
+        store.take()
+        store.say()
+        await scene.wait(11)
+        assert scene.status()["stores"]["lab"]["waiting"] == 0
+        scene.write(10)
+        scene.event(1)
+        await scene.wait(1)
+        store.take()
+        # A new life, too; what it lost of the stream that it lies about it has not said.
+        store.generation = "1" * 16
+        impossible = Mark(1, "samples", 0, 20)
+        store.say((impossible, *(mark for mark in store.marks() if mark.stream == "events")))
+        await scene.wait(11)
+        assert scene.status()["stores"]["lab"]["waiting"] == 10
+        assert scene.status()["outbox"]["marks_refused"] == 1
+        assert "samples frame 20" in scene.status()["outbox"]["watermark_fault"]
+        assert scene.status()["redriven"] == 0
+        await scene.end()
+
+    logs = play(tmp_path, story)
+    assert len([entry for entry in logs if "cannot be true" in entry["event"]]) == 1
+    assert not any("gone back" in entry["event"] for entry in logs)
