@@ -6,7 +6,8 @@ tell: a frame that all of them lack, while they have a later one, gets a tombsto
 become whole. What one store has is a hole of the others only, to be filled from that one.
 
 A store's word may be old, and what it lacks on its way to it: they have to lack it in two words of each, ``redrive_s``
-apart. Nothing is declared of an epoch that is not this rig's for certain, and nothing above a store's highest frame.
+apart, and the second was said while we were connected, not kept by the broker. Nothing is declared of an epoch that is
+not this rig's for certain, and nothing above a store's highest frame.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ class StoreState:
     """Its last word that was taken, without what was not."""
     payload: bytes = b""
     spoke_ns: int = 0
-    """When it last said something new: after a broken connection the broker repeats its last word."""
+    """When it last said something new, and we were there: not how long ago what the broker keeps for us was said."""
+    kept: bool = True
+    """Its next word may be the one that the broker keeps."""
 
 
 class Redrive:
@@ -113,6 +115,11 @@ class Redrive:
 
     # -- documents
 
+    def subscribed(self) -> None:
+        """The stores are asked for, and the broker begins with the last word of each, said at any time."""
+        for state in self.stores.values():
+            state.kept = True
+
     def take(self, message: Incoming) -> None:
         """Take what a store says; never raises for anything in it."""
         store = message.topic.rpartition("/")[2]
@@ -122,6 +129,8 @@ class Redrive:
                 self._foreign.add(store)
                 self._log.warning("a store that is not in outbox.stores says what it has: not counted", store=store)
             return
+        # The retain flag does not tell: stores set it, and the broker leaves it as it was published.
+        kept, self.stores[store].kept = self.stores[store].kept, False
         try:
             said = decode(message.payload)
             if (said.store, said.rig) != (store, self._settings.rig):
@@ -143,7 +152,9 @@ class Redrive:
             state = self.stores[store]
             state.refused = why
             if message.payload != state.payload:
-                state.said, state.payload, state.spoke_ns = said, message.payload, self._clock.now_ns()
+                state.said, state.payload = said, message.payload
+                if not kept:
+                    state.spoke_ns = self._clock.now_ns()
 
     def _refuse(self, store: str, why: str) -> None:
         self.refused += 1

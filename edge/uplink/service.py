@@ -229,6 +229,7 @@ class _Uplink:
         # One that is lost already is found out about elsewhere.
         with contextlib.suppress(BrokerLostError):
             if self._redrive.filters:
+                self._redrive.subscribed()
                 asked = connection.subscribe(self._redrive.filters)
                 asked.add_done_callback(lambda codes: self._subscribed(codes, "no store can tell what it has"))
             if commands is not None:

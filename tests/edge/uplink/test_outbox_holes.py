@@ -424,6 +424,33 @@ def test_an_earlier_epoch_with_more_holes_than_could_be_is_left_alone(
     play(tmp_path, story)
 
 
+def test_a_word_that_the_broker_kept_is_not_the_second_one(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        await lose(scene, [store])
+        await serve(scene, [store], 2)
+        scene.broker.up = False
+        scene.broker.drop()
+        # A second after the first, and then nothing: it hangs, over what was sent to it.
+        last_word = store.word()
+        await scene.wait(40)
+        scene.broker.up = True
+        await scene.wait(15)
+        scene.broker.deliver("watermark/lab", last_word)
+        await scene.wait(20)
+        assert scene.status()["stores"]["lab"]["heard_s"] > 0
+        assert scene.status()["outbox"]["unaccounted"] == 30
+        assert buried(scene) == []
+        # It is asked for another, at rest as well.
+        assert scene.broker.numbers().count(scene.frames - 1) > 1
+        store.say()
+        await scene.wait(2)
+        assert len(buried(scene)) == 30
+        await scene.end()
+
+    play(tmp_path, story)
+
+
 def test_what_the_ring_left_out_is_missing_too(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         store = FakeStore(scene)
