@@ -14,7 +14,7 @@ from typing import Any, Final
 from edge import frames
 from edge.uplink.held import Held
 from edge.uplink.outbox import Entry, Outbox
-from edge.uplink.outbox_file import KINDS, MAX_SEQ, READ_BYTES, Row
+from edge.uplink.outbox_file import KINDS, MAX_SEQ, READ_BYTES, Row, Usage
 from edge.uplink.settings import UplinkSettings
 
 PAGE_ROWS: Final = 64
@@ -31,6 +31,13 @@ several times a second how far it is, which is less than half of that behind wha
 LOOK_NS: Final = 20_000_000
 AT_WORK_NS: Final = 2_000_000_000
 """A store that has not moved on for so long is away, or held up: nothing waits for it."""
+PAUSE_NS: Final = 1_000_000_000
+MAX_PAUSE_NS: Final = 30_000_000_000
+"""After reads that failed, doubled each time up to this. Commits do not wait for it."""
+READ_TRIES: Final = 5
+"""Failures of the disk to read one frame, after which a tombstone takes its place: a quarter of a minute."""
+HOPELESS: Final = 48
+"""Failures, after which that cannot be done, either, and the file is given up: some ten minutes."""
 _CAUSE: Final = "damaged in the outbox"
 
 
@@ -56,6 +63,15 @@ class Lane:
         self._reading = False
         self._look_ns = 0
         """Until then a store was too far behind for more of the backlog."""
+        self._rest_ns = 0
+        """Until then nothing is read: the last time it failed."""
+        self._reach = PAGE_ROWS
+        """Frames to be read at a time; fewer where the disk fails, to find the one that it cannot read."""
+        self._place = (0, 0)
+        """The first frame of the last read that failed, and how often in a row it did."""
+        self._failures = 0
+        self._failing = False
+        self._task = f"cannot read the backlog of {name}"
         self._life = 0
 
     @property
@@ -143,7 +159,11 @@ class Lane:
 
     def prefetch(self, now_ns: int) -> None:
         """Read the next page, if it will soon be needed and no store is far behind."""
-        if self._reading or len(self._page) >= LOW or not self.backlog or not self._outbox.is_open:
+        if self._reading or len(self._page) >= LOW or not self._outbox.is_open:
+            return
+        if not self.backlog:
+            # What could not be read need not be any more.
+            self.recovered()
             return
         sid = min(self.backlog)
         held = self.backlog[sid]
@@ -151,7 +171,7 @@ class Lane:
             del self.backlog[sid]
             self.prefetch(now_ns)
             return
-        if now_ns < self._look_ns:
+        if now_ns < self._look_ns or now_ns < self._rest_ns:
             return
         sent_since_ns = now_ns - self._redrive_ns
         if held.ahead(self._stores, now_ns - AT_WORK_NS, self.begun_ns, sent_since_ns) >= AHEAD:
@@ -159,13 +179,43 @@ class Lane:
             return
         first, last = held.todo.first_range
         self._reading = True
-        last = min(last, first + PAGE_ROWS - 1)
-        job = self._outbox.read(held, first, last, PAGE_ROWS)
-        self._outbox.run(job, partial(self._read, self._life, held, first, last), partial(self._not_read, self._life))
+        last = min(last, first + self._reach - 1)
+        self._outbox.run(
+            self._outbox.read(held, first, last, PAGE_ROWS),
+            partial(self._read, self._life, held, first, last),
+            partial(self._not_read, self._life, held, first),
+            unreadable=partial(self._unreadable, self._life, held, first),
+            what=self._task,
+        )
 
-    def _not_read(self, life: int) -> None:
-        if life == self._life:
-            self._reading = False
+    def recovered(self) -> None:
+        """Reads are as they should be, or there is nothing to read."""
+        if self._failing:
+            self._failing, self._failures, self._reach = False, 0, PAGE_ROWS
+            self._outbox.able(self._task)
+
+    def _not_read(self, life: int, held: Held, first: int) -> None:
+        if life != self._life:
+            return
+        self._reading = False
+        self._failing = True
+        if self._place != (held.sid, first):
+            self._place, self._failures = (held.sid, first), 0
+        self._rest_ns = self._outbox.now_ns() + min(PAUSE_NS << min(self._failures, 5), MAX_PAUSE_NS)
+        self._failures += 1
+
+    def _unreadable(self, life: int, held: Held, first: int, why: str) -> None:
+        """One of these cannot be read: find out which, and do not let it hold up the others for ever."""
+        if life != self._life:
+            return
+        alone, self._reach = self._reach == 1, 1
+        self._not_read(life, held, first)
+        if not alone:
+            self._failures = 0
+        elif self._failures >= HOPELESS:
+            self._outbox.damaged(why)
+        elif self._failures >= READ_TRIES:
+            self._bury(held, first)
 
     def _read(self, life: int, held: Held, first: int, last: int, rows: list[Row]) -> None:
         if life != self._life:
@@ -191,14 +241,33 @@ class Lane:
         if at <= end:
             # Not there: nothing to send, and nothing to wait for.
             held.vanished(at, end)
+        self._reach = min(2 * self._reach, PAGE_ROWS)
+        if self._reach == PAGE_ROWS:
+            self.recovered()
         self._wake()
 
     def _bury(self, held: Held, seq: int) -> None:
         """Have a tombstone put where a frame is no longer what it was; then it is sent."""
         self._reading = True
-        job = self._outbox.bury(held, seq, _CAUSE)
-        life = self._life
-        self._outbox.run(job, lambda _: self._not_read(life), partial(self._not_read, life))
+        self._outbox.run(
+            self._outbox.bury(held, seq, _CAUSE),
+            partial(self._buried, self._life, held, seq),
+            partial(self._not_read, self._life, held, seq),
+            unreadable=partial(self._not_buried, self._life, held, seq),
+            what=self._task,
+        )
+
+    def _buried(self, life: int, held: Held, seq: int, _usage: Usage) -> None:
+        self._outbox.buried(held, seq)
+        if life == self._life:
+            self._reading = False
+            self._failures = self._rest_ns = 0
+            self._wake()
+
+    def _not_buried(self, life: int, held: Held, seq: int, why: str) -> None:
+        self._not_read(life, held, seq)
+        if life == self._life and self._failures >= HOPELESS:
+            self._outbox.damaged(why)
 
 
 class Lanes:
@@ -228,6 +297,7 @@ class Lanes:
         for lane in self.lanes:
             lane.drop()
             lane.backlog.clear()
+            lane.recovered()
         for held in self._outbox.by_sid.values():
             if held.todo:
                 self._by_stream[held.stream].backlog[held.sid] = held

@@ -26,6 +26,7 @@ from edge.uplink.outbox_file import (
     OutboxDamagedError,
     OutboxError,
     OutboxFile,
+    OutboxUnreadableError,
     Row,
     StreamRow,
     Usage,
@@ -121,8 +122,10 @@ class Outbox:
         self.streams: dict[tuple[int, str], Held] = {}
         self.by_sid: dict[int, Held] = {}
         self.usage = Usage()
-        self.fault: str | None = None
+        self.stuck: str | None = None
         """What keeps frames from being committed, in words."""
+        self._unable: dict[str, str] = {}
+        """What else cannot be done, and why."""
         self.quarantined: str | None = None
         """Where a damaged outbox was put, since this process began."""
         self.salvaged = 0
@@ -132,6 +135,11 @@ class Outbox:
         """Frames read from the ring that were here already."""
         self.failure: Exception | None = None
         """An error of ours in a job; to be raised where somebody sees it."""
+
+    @property
+    def fault(self) -> str | None:
+        """What the disk does not do, in words; None when it does everything."""
+        return self.stuck or next((f"{what}: {why}" for what, why in self._unable.items()), None)
 
     # -- opening
 
@@ -177,6 +185,7 @@ class Outbox:
             self._adopt(Held.from_row(row, ends, self._redrive_ns, now_ns))
         self._take_back(self._group)
         self.usage = result.usage
+        self._unable.clear()
         self._works()
         self._log.info(
             "outbox open",
@@ -318,18 +327,51 @@ class Outbox:
 
     # -- everything else that goes to the disk
 
-    def run(self, job: Callable[[], Any], then: Callable[[Any], None], failed: Callable[[], None]) -> None:
-        """Have ``job`` done with the file; ``then`` gets its result, or ``failed`` is called and the fault is kept."""
+    def run(
+        self,
+        job: Callable[[], Any],
+        then: Callable[[Any], None],
+        failed: Callable[[], None],
+        *,
+        unreadable: Callable[[str], None] | None = None,
+        what: str = "cannot tidy up",
+    ) -> None:
+        """Have ``job`` done with the file; ``then`` gets its result, or ``failed`` is called and the fault is kept.
+
+        ``unreadable``: called instead, with why, when it is a part of the disk that cannot be read; who gives it says
+        :meth:`able` himself. ``what`` cannot be done then, in words. Commits go on all the same: whoever asked tries
+        again after a pause of his own.
+        """
 
         def judge(result: object) -> None:
-            if isinstance(result, Exception):
-                failed()
-                if not isinstance(result, BegunAnewError):
-                    self._failed(result)
-            else:
+            if not isinstance(result, Exception):
+                if unreadable is None:
+                    self.able(what)
                 then(result)
+                return
+            if unreadable is not None and isinstance(result, OutboxUnreadableError):
+                unreadable(str(result))
+            else:
+                failed()
+            if isinstance(result, BegunAnewError) or self._opening:
+                return
+            if isinstance(result, OutboxError):
+                if self._unable.get(what) != str(result):
+                    self._unable[what] = str(result)
+                    self._log.error(f"{what}: {result}; it is tried again")
+            else:
+                self._failed(result)
 
         self._jobs.submit(self._of_this_file(job), judge)
+
+    def able(self, what: str) -> None:
+        """Forget that ``what`` could not be done: it can be, or need not be any more."""
+        if said := self._unable.pop(what, None):
+            self._log.info("the outbox works again", after=said)
+
+    def now_ns(self) -> int:
+        """Return the time, as the turns have it."""
+        return self._clock.now_ns()
 
     def _of_this_file(self, job: Callable[[], _T]) -> Callable[[], _T]:
         """Return ``job``, which does nothing once the file is another: its numbers may stand for other frames there."""
@@ -353,9 +395,20 @@ class Outbox:
 
     def bury(self, held: Held, seq: int, cause: str) -> Callable[[], Usage]:
         """Return the job that puts a tombstone where a frame is that can no longer be read."""
-        row = self._tombstone(held, seq, cause, self._utc())
-        self._log.error("a frame in the outbox is not what was written: a tombstone takes its place", seq=seq)
-        return partial(self._file.replace, [row])
+        return partial(self._file.replace, [self._tombstone(held, seq, cause, self._utc())])
+
+    def buried(self, held: Held, seq: int) -> None:
+        """Say that it is there."""
+        self._log.error(
+            "a frame in the outbox is not what was written, or cannot be read: a tombstone has taken its place",
+            stream=held.stream,
+            seq=seq,
+        )
+
+    def damaged(self, why: str) -> None:
+        """Give the file up: it is put aside, and begun anew with what can be read of it."""
+        if self.is_open:
+            self.open(why)
 
     def declare(self, held: Held, first: int, last: int, cause: str, now_ns: int) -> Callable[[], Usage]:
         """Note that these are lost, and return the job that puts tombstones in their places; with the stream's state.
@@ -389,9 +442,9 @@ class Outbox:
         return partial(self._file.delete, [(held.sid, first, last) for held, first, last in ranges], rows)
 
     def _works(self) -> None:
-        if self.fault is not None:
-            self._log.info("the outbox works again", after=self.fault)
-        self.fault = None
+        if self.stuck is not None:
+            self._log.info("the outbox works again", after=self.stuck)
+        self.stuck = None
         self.ready = True
 
     def _failed(self, error: Exception) -> None:
@@ -402,8 +455,8 @@ class Outbox:
             self.open(str(error))
         elif isinstance(error, OutboxError):
             self.ready = False
-            if self.fault != str(error):
-                self.fault = str(error)
+            if self.stuck != str(error):
+                self.stuck = str(error)
                 self._log.error(f"{error}; frames wait in the ring")
         else:
             self.failure = error

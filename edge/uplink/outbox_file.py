@@ -36,6 +36,7 @@ SAY: Final = "free some space, or set outbox.directory"
 LOG: Final = "-wal"
 INDEX: Final = "-shm"
 """What SQLite calls the files beside its own: what is not copied into it yet, and where in there a page is."""
+_UNREADABLE: Final = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ})
 
 _SCHEMA: Final = f"""
 CREATE TABLE streams (sid INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, stream TEXT NOT NULL, state BLOB NOT NULL,
@@ -52,6 +53,10 @@ class OutboxError(LocalError, OSError):
     def __str__(self) -> str:
         """Return the sentence without a number."""
         return str(self.args[-1]) if self.args else ""
+
+
+class OutboxUnreadableError(OutboxError):
+    """The disk cannot read a part of the file, say a bad sector; the rest may be in order."""
 
 
 class OutboxDamagedError(LocalError, ValueError):
@@ -123,6 +128,11 @@ class OutboxFile:
         self._in_log = 0
         self.generation = 0
         """Counts how often it was opened."""
+
+    @property
+    def commits(self) -> int:
+        """How many there were since it was made; also while one of its methods is at work in another thread."""
+        return self._commits
 
     # -- opening and closing
 
@@ -335,5 +345,9 @@ class OutboxFile:
             if code == sqlite3.SQLITE_BUSY:
                 raise OutboxError(
                     f"outbox {self.path} is in use: another uplink of this rig is running; end that one"
+                ) from error
+            if getattr(error, "sqlite_errorcode", 0) in _UNREADABLE:
+                raise OutboxUnreadableError(
+                    f"outbox {self.path}: the disk cannot read a part of it; look at its health, and replace it"
                 ) from error
             raise OutboxError(f"outbox {self.path}: {error}; {SAY}") from error

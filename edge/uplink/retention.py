@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from edge.frames import MEASURED
 from edge.uplink.held import Held
-from edge.uplink.outbox import Outbox
+from edge.uplink.outbox import RETRY_NS, Outbox
 from edge.uplink.outbox_file import Usage
 from edge.uplink.settings import UplinkSettings
 
@@ -40,6 +40,7 @@ class Retention:
         self._busy = False
         self._again: list[_Part] = []
         self._next_ns = 0
+        self._now_ns = self._rest_ns = 0
         self._making_room = False
         self._level = 0.0
         self._thinned_out = False
@@ -57,7 +58,8 @@ class Retention:
     def turn(self, now_ns: int) -> None:
         """Have deleted what is due, and what has to go."""
         self._judge()
-        if self._busy or not self._outbox.is_open or now_ns < self._outbox.retry_ns:
+        self._now_ns = now_ns
+        if self._busy or not self._outbox.is_open or now_ns < max(self._outbox.retry_ns, self._rest_ns):
             return
         if now_ns < self._next_ns and not self._making_room:
             return
@@ -128,6 +130,7 @@ class Retention:
     def _failed(self, parts: list[_Part]) -> None:
         # Forgotten already, still on the disk: it is deleted when the disk works again.
         self._busy = False
+        self._rest_ns = self._now_ns + RETRY_NS
         self._again = [part for part in parts if self._outbox.by_sid.get(part[0].sid) is part[0]]
 
     def _judge(self) -> None:

@@ -333,9 +333,11 @@ class _Uplink:
     @property
     def _at_rest(self) -> bool:
         """Nothing is to be done, or what stands in its way is known and no other process would mend it."""
-        if self._outbox.fault is not None or self._retention.used >= 1:
+        if self._outbox.stuck is not None or self._retention.used >= 1:
             return True
-        return self._source.drained and not self._outbox.uncommitted and (not self._waiting or bool(self._window.fault))
+        if not self._source.drained or self._outbox.uncommitted:
+            return False
+        return not self._waiting or bool(self._window.fault or self._outbox.fault)
 
     async def _rest(self, *, busy: bool) -> None:
         if busy:
@@ -352,7 +354,7 @@ class _Uplink:
         while self._clock.now_ns() < until_ns:
             busy = self._turn()
             sent = self._connection is None or not self._waiting
-            if not busy and sent and (not self._outbox.uncommitted or self._outbox.fault):
+            if not busy and sent and (not self._outbox.uncommitted or self._outbox.stuck):
                 break
             await self._rest(busy=busy)
         self._online = False
