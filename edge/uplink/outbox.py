@@ -225,6 +225,11 @@ class Outbox:
         return self.ready and len(self._waiting) < HELD_BACK and self.usage.used_bytes < self._settings.budget_bytes
 
     @property
+    def commits(self) -> int:
+        """How many there were; counted as they are made, for saving a damaged outbox is one job of thousands."""
+        return self._file.commits
+
+    @property
     def uncommitted(self) -> int:
         """Frames taken and not on disk yet."""
         return len(self._waiting) + len(self._group)

@@ -326,7 +326,8 @@ class _Uplink:
             self._clock.now_ns(),
             drained=self._at_rest,
             connected=connected,
-            mark=(self._source.cursor, self._window.counters.published, self._outbox.usage.commits),
+            # Not what goes out of itself, as the status does: a broker acknowledges it however much we hang.
+            mark=(self._source.cursor, self._window.counters.frames, self._outbox.commits),
             status=f"{'connected to' if connected else 'waiting for the broker at'} {where}; {ring}",
         )
 

@@ -44,6 +44,8 @@ class Counters:
     """What became of the publishes, since the start."""
 
     published: int = 0
+    frames: int = 0
+    """Of these: frames from the outbox."""
     no_subscriber: int = 0
     refused: int = 0
 
@@ -247,6 +249,7 @@ class Window:
         self.counters.no_subscriber += reason == NO_SUBSCRIBERS
         if item.entry is None:
             return
+        self.counters.frames += 1
         self._acknowledged(item.entry, now_ns)
         # Only the topic that was refused can tell that it no longer is.
         self._blocked.pop(topic, None)

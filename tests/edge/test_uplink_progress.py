@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.notify import Notifier
+from edge.uplink.jobs import InlineJobs
+from edge.uplink.outbox_file import OutboxFile
 from edge.uplink.progress import Progress
 from tests.edge.uplink.scene import SECOND, Scene, play
 
@@ -85,6 +89,66 @@ def stuck(tmp_path: Path) -> float:
 
 def test_an_uplink_that_is_stuck_goes_unfed(tmp_path: Path) -> None:
     assert stuck(tmp_path) > WATCHDOG_S
+
+
+class Hanging(InlineJobs):
+    """Jobs that hang from a moment on: the disk has them, and nobody hears of it again."""
+
+    def __init__(self) -> None:
+        self.hangs = False
+
+    def submit(self, job: Callable[[], Any], then: Callable[[Any], None], *, urgent: bool = False) -> None:
+        if not self.hangs:
+            super().submit(job, then, urgent=urgent)
+
+
+def test_an_uplink_whose_disk_hangs_goes_unfed_however_willing_the_broker(tmp_path: Path) -> None:
+    """With everything as it is by default: the status goes out, and the broker takes it."""
+    heard, jobs = Listened(), Hanging()
+
+    async def story(scene: Scene) -> None:
+        scene.start(heard, jobs)
+        scene.write(10)
+        await scene.wait(1)
+        assert len(scene.broker.numbers()) == 10
+        jobs.hangs = True
+        scene.write(1000)
+        await scene.wait(1)
+        since_ns, said = scene.clock.now_ns(), len(scene.broker.on("status"))
+        await scene.wait(4 * WATCHDOG_S)
+        assert len(scene.broker.on("status")) > said + 10
+        assert len(scene.broker.numbers()) == 10
+        assert heard.longest_s(since_ns, scene.clock.now_ns()) > WATCHDOG_S
+        jobs.hangs = False
+        scene.stop.set()
+        await scene.wait(5)
+
+    play(tmp_path, story)
+
+
+def test_saving_a_damaged_outbox_is_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job, which may take minutes: an uplink that was killed in it would have to do without the rest."""
+    heard, jobs = Listened(), Hanging()
+    commits = 0
+    monkeypatch.setattr(OutboxFile, "commits", property(lambda _file: commits))
+
+    async def story(scene: Scene) -> None:
+        nonlocal commits
+        scene.start(heard, jobs)
+        await scene.wait(1)
+        jobs.hangs = True
+        scene.write(1000)
+        await scene.wait(1)
+        since_ns = scene.clock.now_ns()
+        for _ in range(12):
+            await scene.wait(WATCHDOG_S / 3)
+            commits += 1
+        assert heard.longest_s(since_ns, scene.clock.now_ns()) < WATCHDOG_S
+        jobs.hangs = False
+        scene.stop.set()
+        await scene.wait(5)
+
+    play(tmp_path, story)
 
 
 def test_without_the_gate_a_stuck_uplink_is_fed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from edge.notify import Notifier
 from edge.ring import Kind, RingWriter
 from edge.samples import Phase, Sample
 from edge.uplink import UplinkSettings, run_uplink
+from edge.uplink.jobs import Jobs
 from edge.uplink.mqtt import BrokerLostError, Connection, Incoming, OnMessage, Publication
 from edge.watermark import Mark, Watermark, encode
 from hil.virtual import VirtualClock, run_virtual
@@ -130,7 +131,7 @@ class Scene:
         self.frames = 0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, notifier: Notifier | None = None, **changes: Any) -> None:  # noqa: ANN401 - any setting
+    def start(self, notifier: Notifier | None = None, jobs: Jobs | None = None, **changes: Any) -> None:  # noqa: ANN401 - any setting
         """Start an uplink, or the next one."""
         self.stop.clear()
         self._task = asyncio.ensure_future(
@@ -142,6 +143,7 @@ class Scene:
                 connector=self.broker.connect,
                 utc=lambda: UTC,
                 notifier=notifier,
+                jobs=jobs,
             )
         )
 
