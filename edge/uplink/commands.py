@@ -74,6 +74,7 @@ class CommandRelay:
         self._stop_came = asyncio.Event()
         self._other_came = asyncio.Event()
         self._paid: dict[str, int] = {}
+        self._told: dict[str, int] = {}
         self._unheard: dict[str, int] = {}
         self.relayed = 0
         """Commands that the worker answered, whatever it said."""
@@ -106,7 +107,7 @@ class CommandRelay:
             message = {**message, "args": plan_only(message.get("args"))} if "args" in message else message
         if known and message["verb"] == "stop":
             self._take_stop(_Command(user, message, [incoming]))
-        elif len(self._others) < MOST_WAITING and self._may(user if known else ""):
+        elif len(self._others) < MOST_WAITING and _may(self._paid, user if known else "", self._clock.now_ns()):
             if "refused" in message:
                 self.refused[message["refused"][0]] += 1
             self._others.append(_Command(user, message, [incoming]))
@@ -122,20 +123,13 @@ class CommandRelay:
             self._stops.append(command)
         self._stop_came.set()
 
-    def _may(self, who: str) -> bool:
-        """Pay for a command; False if this user's last ones were too many. All strangers are one."""
-        now_ns = self._clock.now_ns()
-        paid_ns = max(self._paid.get(who, 0), now_ns - BURST * EVERY_NS)
-        if paid_ns + EVERY_NS > now_ns:
-            return False
-        self._paid[who] = paid_ns + EVERY_NS
-        return True
-
     def _turn_away(self, who: str, incoming: Incoming) -> None:
         self.refused["too_many"] += 1
         self._unheard[who] = self._unheard.get(who, 0) + 1
-        said = f"more than {BURST} commands at once, or than {1e9 / EVERY_NS:.0f} a second; try again in a moment"
-        self._answer(incoming, _no("too_many", said))
+        # A flood's answers must not be one.
+        if _may(self._told, who, self._clock.now_ns()):
+            said = f"more than {BURST} commands at once, or than {1e9 / EVERY_NS:.0f} a second; try again in a moment"
+            self._answer(incoming, _no("too_many", said))
         self._other_came.set()
 
     # -- to the worker
@@ -216,6 +210,15 @@ class CommandRelay:
     def _look_at(self, sent: asyncio.Future[int]) -> None:
         if not sent.cancelled() and (code := sent.result()) >= FAILURE:
             self._log.warning("broker refuses an answer to a command", why=reason_text(code))
+
+
+def _may(paid: dict[str, int], who: str, now_ns: int) -> bool:
+    """Pay for a command; False if this user's last ones were too many. All strangers are one."""
+    paid_ns = max(paid.get(who, 0), now_ns - BURST * EVERY_NS)
+    if paid_ns + EVERY_NS > now_ns:
+        return False
+    paid[who] = paid_ns + EVERY_NS
+    return True
 
 
 def _no(reason: str, message: str) -> dict[str, Any]:

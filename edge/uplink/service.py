@@ -273,7 +273,7 @@ class _Uplink:
     def _answer(self, publication: Publication) -> asyncio.Future[int]:
         if self._connection is None:
             raise BrokerLostError("not connected", host=self._settings.host, port=self._settings.port)
-        return self._connection.publish(publication)
+        return self._window.answer(publication)
 
     def _detach(self) -> None:
         self._connection = None

@@ -26,6 +26,8 @@ MUTE_NS: Final = 600_000_000_000
 
 BRISK_NS: Final = 250_000_000
 """An answer within that is a quick one."""
+ANSWERS: Final = 1024
+"""Answers to commands that wait for room; more are not sent. A stop itself waits for none of that."""
 SUMMARIES: Final = 256
 """Waiting to follow their frames; more are left out: the frames have all of it."""
 
@@ -37,6 +39,8 @@ class _Item:
     """The frame it is; None for what no outbox holds, which is never sent twice after a refusal."""
     announcement: bool = False
     """Not sent again after a broken connection: a newer one is made at every connection."""
+    answer: asyncio.Future[int] | None = None
+    """Of an answer to a command: gets the reason code. Sent once: who asked waits for a moment only."""
 
 
 @dataclass(slots=True)
@@ -84,6 +88,8 @@ class Window:
         self._summaries: deque[_Item] = deque()
         self._under_way: dict[int, _Item] = {}
         self._announcements: dict[str, _Item] = {}
+        self._answers: deque[_Item] = deque()
+        self._answering = 0
         self._ticket = 0
         self._frames = 0
         self._progress_ns = 0
@@ -115,6 +121,19 @@ class Window:
         """Send before everything that waits; a newer one of the same topic takes an unsent one's place."""
         self._announcements[publication.topic] = _Item(publication, announcement=True)
 
+    def answer(self, publication: Publication) -> asyncio.Future[int]:
+        """Send before everything that waits, but within what the broker takes; at most half of that are answers.
+
+        Returns the future reason code; cancelled when it is not to be had.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self._connection is None or len(self._answers) >= ANSWERS:
+            future.cancel()
+            return future
+        self._answers.append(_Item(publication, answer=future))
+        self.send()
+        return future
+
     def hint(self, publication: Publication) -> None:
         """Send now, at QoS 0, or never; but at QoS 1 as long as the broker has not taken one on this connection.
 
@@ -136,7 +155,10 @@ class Window:
     def detach(self) -> None:
         """The connection is gone: what was under way goes back to where it came from."""
         self._connection = None
-        again = [item for item in self._under_way.values() if not item.announcement]
+        for item in (*self._answers, *self._under_way.values()):
+            if item.answer is not None:
+                item.answer.cancel()
+        again = [item for item in self._under_way.values() if not item.announcement and item.answer is None]
         for item in again:
             if item.entry is not None:
                 self._lanes.again(item.entry)
@@ -153,6 +175,8 @@ class Window:
     def _forget(self) -> None:
         self._under_way.clear()
         self._announcements.clear()
+        self._answers.clear()
+        self._answering = 0
         self._proven.clear()
         self._proving = False
         self._frames = 0
@@ -171,10 +195,16 @@ class Window:
                 # Its lost() says so too, and whoever waits for that will detach us.
                 if item.entry is not None:
                     self._lanes.again(item.entry)
+                elif item.answer is not None:
+                    item.answer.cancel()
                 return
             if item.entry is not None:
                 self._sent(item.entry)
-            self._proving = item.publication.topic not in self._proven
+            if item.answer is None:
+                self._proving = item.publication.topic not in self._proven
+            else:
+                # Each has a topic of its own, and is not sent again: there is nothing to prove.
+                self._answering += 1
             self._ticket += 1
             self._under_way[self._ticket] = item
             future.add_done_callback(partial(self._answered, self._ticket))
@@ -192,6 +222,8 @@ class Window:
     def _next(self) -> _Item | None:
         """Take what goes out next; None when there is nothing, or it must wait for an answer."""
         self._skip_muted()
+        if self._answers and self._answering < max(self._size // 2, 1):
+            return self._answers.popleft()
         if self._announcements:
             item = next(iter(self._announcements.values()))
             if self._alone(item.publication.topic):
@@ -236,7 +268,11 @@ class Window:
         if item.entry is not None:
             self._frames -= 1
         reason = future.result()
-        if reason < FAILURE:
+        if item.answer is not None:
+            self._answering -= 1
+            if not item.answer.done():
+                item.answer.set_result(reason)
+        elif reason < FAILURE:
             self._accept(item, reason, now_ns)
         else:
             self._refuse(item, reason, now_ns)

@@ -75,9 +75,13 @@ class FakeBroker:
         if publication.qos == 0:
             future.set_result(0)
         else:
-            assert publication.topic in self._tried or not self.under_way, f"{publication.topic} was not tried alone"
+            # Answers to commands have a topic each, and are sent once.
+            alone = publication.topic in self._tried or not self.under_way
+            assert alone or publication.topic.startswith("tipguard/reply/"), f"{publication.topic} was not tried alone"
             self._tried.add(publication.topic)
             self.under_way.add(future)
+            # What MQTT 5 calls Receive Maximum: one more, and a broker ends the connection.
+            assert len(self.under_way) <= self.window
             self.most_under_way = max(self.most_under_way, len(self.under_way))
             if self.answers:
                 self.clock.call_at(self.clock.now_ns() + self.answer_ns, lambda: self._answer(future, publication))
@@ -98,12 +102,12 @@ class FakeBroker:
         assert self._lost is not None
         return await asyncio.shield(self._lost)
 
-    def deliver(self, name: str, payload: bytes) -> None:
+    def deliver(self, name: str, payload: bytes, response_topic: str | None = None) -> None:
         """Bring a message to the uplink, if it has asked for its topic."""
         topic = f"tipguard/rig-1/{name}"
         asked = any(topic.rpartition("/")[0] == wanted.rpartition("/")[0] for wanted in self.filters)
         if asked and self.on_message is not None and self._lost is not None:
-            self.on_message(Incoming(topic, payload, retain=False, qos=1))
+            self.on_message(Incoming(topic, payload, retain=False, qos=1, response_topic=response_topic))
 
     def drop(self) -> None:
         """Break the connection: nothing under way is answered any more."""
