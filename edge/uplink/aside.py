@@ -95,17 +95,17 @@ class Places:
     def finish(self) -> Path:
         """The damaged outbox is done with: give it its last name, which is returned, and let go of the oldest such."""
         with self._changing("cannot be renamed"):
-            stamps = [log.name[: -len(LOG)] for log in self._aside(LOG)]
-            lone = [name for name in stamps if not self.path.with_name(name).exists()]
             # To the microsecond: damaged twice in a second is two files.
-            now = f"{self.path.name}.damaged-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}"
-            # Killed between the two renamings: its log has a name already.
-            aside = self.path.with_name(lone[-1] if lone else now)
-            self._remove(beside(self.source, INDEX))
+            aside = beside(self.path, f".damaged-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}")
             log = beside(self.source, LOG)
+            self._remove(beside(self.source, INDEX))
             if log.exists() and log.stat().st_size:
                 self._rename(log, beside(aside, LOG))
-            self._remove(log)
+            else:
+                self._remove(log)
+                # Killed between the two renamings: its log has a name already.
+                names = [one.with_name(one.name.removesuffix(LOG)) for one in self._aside(LOG)]
+                aside = next((name for name in reversed(names) if not name.exists()), aside)
             self.source.rename(aside)
         # Nothing may be tried again from here on: the outbox is in order, and the next to be renamed would be it.
         with contextlib.suppress(OSError):

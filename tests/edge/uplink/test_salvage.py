@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgpack
@@ -224,6 +225,25 @@ def test_a_copy_is_given_up_when_the_uplink_ends(path: Path) -> None:
     loaded = load(file, "rig-1")
     assert all_of_it(path, loaded, file)
     file.close()
+
+
+def test_an_uplink_that_ends_says_so_to_whoever_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Callable[[], bool]] = []
+
+    def loading(file: OutboxFile, rig: str, why: str | None, ending: Callable[[], bool]) -> Loaded:
+        asked.append(ending)
+        return load(file, rig, why, ending)
+
+    monkeypatch.setattr("edge.uplink.outbox.load", loading)
+
+    async def story(scene: Scene) -> None:
+        scene.start()
+        await scene.wait(1)
+        assert [ending() for ending in asked] == [False]
+        await scene.end()
+        assert [ending() for ending in asked] == [True]
+
+    play(tmp_path, story)
 
 
 def test_a_copy_that_cannot_be_read_back_is_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
