@@ -62,18 +62,37 @@ def smu_only(directory: Path) -> Iterator[BenchRig]:
         rig.close()
 
 
-@pytest.mark.parametrize("verb", [("controller",), ("serve",), ("uplink",), ("check",), ("status",), ("run", "iv")])
-def test_a_mistyped_key_is_named_with_its_neighbours(tmp_path: Path, verb: tuple[str, ...]) -> None:
-    with smu_only(tmp_path) as rig:
-        text = rig.config_path.read_text(encoding="utf-8").replace("current_a", "curent_a")
-        rig.config_path.write_text(text, encoding="utf-8")
-        done = tipguard(rig, *verb, str(rig.config_path))
-        assert done.returncode == 2
-        line = complaint(done)
-        assert str(rig.config_path) in line
-        assert "limits.curent_a" in line
-        assert "current_a" in line
+@pytest.fixture(scope="module")
+def instrument(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BenchRig]:
+    """An emulated instrument without a controller, for tests that leave it as it is."""
+    with smu_only(tmp_path_factory.mktemp("instrument")) as rig:
+        yield rig
         assert never_live(rig)
+
+
+@pytest.fixture(scope="module")
+def safe_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BenchRig]:
+    """A rig that is SAFE, for tests that leave it so."""
+    with smu_only(tmp_path_factory.mktemp("safe")) as rig:
+        rig.start_controller()
+        yield rig
+        assert never_live(rig)
+
+
+@pytest.mark.parametrize("verb", [("controller",), ("serve",), ("uplink",), ("check",), ("status",), ("run", "iv")])
+def test_a_mistyped_key_is_named_with_its_neighbours(
+    instrument: BenchRig, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    config = tmp_path / "rig.toml"
+    text = instrument.config_path.read_text(encoding="utf-8").replace("current_a", "curent_a")
+    config.write_text(text, encoding="utf-8")
+    done = tipguard(instrument, *verb, str(config))
+    assert done.returncode == 2
+    line = complaint(done)
+    assert str(config) in line
+    assert "limits.curent_a" in line
+    assert "current_a" in line
+    assert never_live(instrument)
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
@@ -106,27 +125,33 @@ def test_an_absent_port(tmp_path: Path) -> None:
     assert not json.loads(done.stdout)["ok"]
 
 
-def test_a_port_that_another_process_holds(tmp_path: Path) -> None:
-    with smu_only(tmp_path) as rig:
-        rig.start_controller()
-        other = tmp_path / "other.toml"
-        other.write_text(rig.config_path.read_text(encoding="utf-8").replace('id = "bench"', 'id = "other"'))
-        done = tipguard(rig, "controller", str(other))
+def test_a_port_that_another_process_holds(safe_rig: BenchRig, tmp_path: Path) -> None:
+    before = undisturbed(safe_rig)
+    other = tmp_path / "other.toml"
+    other.write_text(safe_rig.config_path.read_text(encoding="utf-8").replace('id = "bench"', 'id = "other"'))
+    done = tipguard(safe_rig, "controller", str(other))
+    assert done.returncode == 1
+    line = complaint(done)
+    assert "held by another process" in line
+    assert "fuser" in line
+    assert undisturbed(safe_rig) == before
+
+
+def test_a_second_controller_for_the_same_rig(safe_rig: BenchRig) -> None:
+    before = undisturbed(safe_rig)
+    for verb in ("controller", "serve"):
+        done = tipguard(safe_rig, verb, str(safe_rig.config_path))
         assert done.returncode == 1
-        line = complaint(done)
-        assert "held by another process" in line
-        assert "fuser" in line
-        assert rig.status() is not None, "the first controller was disturbed"
+        assert "already runs" in complaint(done)
+    assert undisturbed(safe_rig) == before
 
 
-def test_a_second_controller_for_the_same_rig(tmp_path: Path) -> None:
-    with smu_only(tmp_path) as rig:
-        rig.start_controller()
-        for verb in ("controller", "serve"):
-            done = tipguard(rig, verb, str(rig.config_path))
-            assert done.returncode == 1
-            assert "already runs" in complaint(done)
-        assert rig.status() is not None, "the first controller was disturbed"
+def undisturbed(rig: BenchRig) -> int:
+    """Return the worker's process id; fail where the rig is not SAFE."""
+    status = rig.status()
+    assert status is not None, "the controller was disturbed"
+    assert (status["state"], status["alarm"]) == ("SAFE", None)
+    return int(status["pid"])
 
 
 def test_another_serial_number_behind_the_port(tmp_path: Path) -> None:
@@ -182,12 +207,11 @@ def test_a_stranger_behind_the_port(tmp_path: Path, answer: bytes, says: str) ->
         assert says in complaint(done)
 
 
-def test_no_controller_says_how_to_start_one(tmp_path: Path) -> None:
-    with smu_only(tmp_path) as rig:
-        for verb in (("status",), ("stop",), ("rearm",), ("run", "iv")):
-            done = tipguard(rig, *verb, str(rig.config_path))
-            assert done.returncode == 1
-            assert "tipguard serve" in complaint(done)
+def test_no_controller_says_how_to_start_one(instrument: BenchRig) -> None:
+    for verb in (("status",), ("stop",), ("rearm",), ("run", "iv")):
+        done = tipguard(instrument, *verb, str(instrument.config_path))
+        assert done.returncode == 1
+        assert "tipguard serve" in complaint(done)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +226,13 @@ def test_no_controller_says_how_to_start_one(tmp_path: Path) -> None:
         (("--to-v", "-0.5", "--on-trigger", "explode"), 2, "on_trigger"),
     ],
 )
-def test_a_plan_outside_what_the_rig_allows(tmp_path: Path, options: tuple[str, ...], code: int, says: str) -> None:
-    with smu_only(tmp_path) as rig:
-        rig.start_controller()
-        done = tipguard(rig, "run", "iv", str(rig.config_path), *options)
-        assert done.returncode == code, done.stderr
-        assert says in complaint(done)
-        assert never_live(rig)
-        assert (rig.status() or {})["state"] == "SAFE"
+def test_a_plan_outside_what_the_rig_allows(safe_rig: BenchRig, options: tuple[str, ...], code: int, says: str) -> None:
+    before = undisturbed(safe_rig)
+    done = tipguard(safe_rig, "run", "iv", str(safe_rig.config_path), *options)
+    assert done.returncode == code, done.stderr
+    assert says in complaint(done)
+    assert never_live(safe_rig)
+    assert undisturbed(safe_rig) == before
 
 
 def test_maps_that_never_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
