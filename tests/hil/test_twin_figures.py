@@ -8,6 +8,7 @@ are done with 180 sites, so that it is the reference's 60 which blur the compari
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 
@@ -19,6 +20,7 @@ from hil.twin.live import LiveLoad
 from hil.twin.sample_map import MapParameters, SampleMap
 from hil.twin.spot import SpotState
 
+LONG = os.environ.get("TIPGUARD_LONG") == "1"
 LIMIT_A = 1e-3
 BOX = Box(0.0, 0.0, 200e-6, 200e-6)
 SEED = 2
@@ -94,7 +96,14 @@ def test_grain_interiors_do_not_always_trigger_by_10_v(
         assert median(found) == pytest.approx(9.5, rel=0.02)
 
 
-@pytest.mark.parametrize(("distance_m", "u_v"), [(20e-9, 1.67), (50e-9, 5.6), (100e-9, 9.3)])
+@pytest.mark.parametrize(
+    ("distance_m", "u_v"),
+    [
+        (20e-9, 1.67),
+        pytest.param(50e-9, 5.6, marks=pytest.mark.skipif(not LONG, reason="between the two: TIPGUARD_LONG=1")),
+        (100e-9, 9.3),
+    ],
+)
 def test_the_trigger_grows_with_the_distance_from_a_boundary(
     boundary: list[Point], distance_m: float, u_v: float
 ) -> None:

@@ -26,7 +26,7 @@ from tests.edge.store.memory_backend import MemoryBackend
 from tests.edge.store.power_cut import CuttableDisk, PowerCutError
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
-STRIDE = 1 if LONG else 10
+STRIDE = 1 if LONG else 30
 """Of the writes of a joined file, of which there are many."""
 FRAMES = SEGMENTS * EACH
 Fold = Callable[[str], Path]
