@@ -192,7 +192,11 @@ def _declare_between(store: Readable, report: Report) -> None:
     """
     around: dict[Key, dict[int, Range]] = {}
     for key, seq, payload in store.raw_frames():
-        lost = report.streams[key].lost
+        known = report.streams.get(key)
+        if known is None:
+            # Of an epoch or a stream that began since the first reading.
+            continue
+        lost = known.lost
         if (lost and (seq + 1 in lost or seq - 1 in lost)) and seq not in lost:
             frame = _checked(key, seq, payload, Report())
             samples = None if frame is None else _samples(frame)

@@ -91,6 +91,19 @@ def test_where_nobody_knows_what_was_in_it_the_samples_between_its_neighbours_ar
     assert stream["samples_missing"] == 3 * ROWS
 
 
+def test_what_comes_between_two_readings_of_a_store_that_goes_on_is_not_of_the_report() -> None:
+    class Growing(Listed):
+        def raw_frames(self) -> Iterator[tuple[Key, int, bytes]]:
+            yield from self.frames
+            self.frames = (*self.frames, frame(5), (key("rig-2"), 0, payload_of("rig-2", "samples", 0)))
+
+    growing = Growing(frame(0), in_place(1), frame(2))
+    report = verify(growing, {})
+    assert len(growing.frames) == 7
+    assert set(report.streams) == {key()}
+    assert (report.good, report.complete, report.frames) == (True, True, 3)
+
+
 def test_an_import_may_be_repeated_and_sets_the_unreadable_aside() -> None:
     source = Listed(*(frame(seq) for seq in range(7)), (key(), 7, b"x"))
     target = MemoryBackend()
