@@ -51,6 +51,7 @@ _SEGMENT: Final = re.compile(r"(\d{8,})\.journal")
 _RIG_FOLDER: Final = "rig="
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _RETRIES: Final = 5
+_FROM_BACKUP: Final = "`tipguard store import --from BACKUP` brings back what was in it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +239,12 @@ class Contents:
                     # Joined since the folder was listed: what is left is in another file.
                     break
                 except (OSError, ValueError) as error:  # pyarrow's errors are of these
-                    raise StoreError(f"{one.path}: {error}; restore it from a backup, or move it away") from error
+                    raise StoreError(f"{one.path}: {error}; move it away, and {_FROM_BACKUP}") from error
                 left = {number for number in left if not one.first <= number <= one.last}
             if not left:
                 return
         if missing:
-            raise StoreError(f"{place / tables.file_name(missing[0])}: is gone; restore it from a backup")
+            raise StoreError(f"{place / tables.file_name(missing[0])}: is gone; {_FROM_BACKUP}")
         raise StoreError(f"{place}: it changes faster than it can be read; try again")
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,6 +171,7 @@ class Joiner:
         there = {one.first for one in files if not one.joined}
         # The name of a joined file says that it has all between. What is still to come, or is lost, it must not claim.
         gaps = sorted({*journal, *(number for number in known if number not in there)})
+        counted = sorted(self._manifest.entries)
         run: list[Stored] = []
         runs = [run]
         size = 0
@@ -181,13 +182,19 @@ class Joiner:
                 run, size = [], 0
                 runs.append(run)
                 continue
-            between = run and bisect_right(gaps, run[-1].last) < bisect_left(gaps, one.first)
-            if between or size + bytes_ > self._join_bytes:
+            if (run and not self._follows(run[-1], one, gaps, counted)) or size + bytes_ > self._join_bytes:
                 run, size = [], 0
                 runs.append(run)
             run.append(one)
             size += bytes_
         return next((run for run in runs if self._is_worth(run, due=due)), [])
+
+    def _follows(self, one: Stored, following: Stored, gaps: list[int], counted: list[int]) -> bool:
+        """Return True when a file of both would claim nothing that neither has, or may get back."""
+        begin, end = one.last + 1, following.first
+        # A number that nobody counts is of a segment that is lost: its file may be put back.
+        all_count = bisect_left(counted, end) - bisect_left(counted, begin) == end - begin
+        return all_count and bisect_left(gaps, begin) == bisect_left(gaps, end)
 
     def _is_worth(self, run: list[Stored], *, due: bool) -> bool:
         if not due:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -319,12 +320,7 @@ def test_a_segment_whose_journal_could_not_be_removed_is_made_again_and_not_join
 
 def test_one_that_did_would_lose_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = _with_a_late_segment(folder, monkeypatch)
-    chosen = Joiner._group
-
-    def heedless(self: Joiner, files: list[Stored], known: set[int], journal: set[int], *, due: bool) -> list[Stored]:
-        return chosen(self, files, known, (), due=due)
-
-    monkeypatch.setattr(Joiner, "_group", heedless)
+    monkeypatch.setattr(Joiner, "_follows", lambda self, one, following, gaps, counted: True)
     store.join()
     assert store.compact() == 1
     store.close()
@@ -343,6 +339,25 @@ def test_a_joined_file_does_not_span_what_is_gone(folder: Path) -> None:
         "00000003-00000004.parquet",
     ]
     assert verified_after_start(folder) == 2 * SEGMENTS * EACH - EACH
+
+
+def test_nor_what_nobody_counts_any_more_which_may_be_put_back(folder: Path, tmp_path: Path) -> None:
+    backup = shutil.copytree(folder, tmp_path / "backup")
+    gone = [path.relative_to(folder) for path in folder.glob("frames/*/*/00000002.parquet")]
+    for path in gone:
+        (folder / path).unlink()
+    join(folder)
+    assert sorted({name.rpartition("/")[2] for name in names(folder)}) == [
+        "00000001.parquet",
+        "00000003-00000004.parquet",
+    ]
+    for path in gone:
+        shutil.copy(backup / path, folder / path)
+    assert verified_after_start(folder) == 2 * SEGMENTS * EACH
+    assert is_whole(folder)
+    # Now that it counts, all are joined.
+    assert join(folder) == 4
+    assert len(names(folder)) == 4
 
 
 # ------------------------------------------------------------------------------------- time, memory, the service

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from edge.store.backend import StoreError
+from edge.store.catalogue import read_contents
 from edge.store.directory import DirectoryStore
+from edge.store.verify import import_frames
 from tests.edge.store.joinable import EACH, SEGMENTS, fill, filled, globbed, is_whole, join, names, opened
 from tests.edge.store.made import ROWS, key, many, received, verified
 from tests.edge.store.power_cut import CuttableDisk, PowerCutError
@@ -137,6 +140,23 @@ def test_a_file_that_was_lost_and_is_put_back_counts_again(tmp_path: Path, lost:
     for path in gone:
         shutil.copy(backup / path, live / path)
     settled(live).close()
+    assert numbers(live) == list(range(SEGMENTS * EACH))
+    assert is_whole(live)
+
+
+def test_frames_of_a_lost_file_come_back_by_an_import_whatever_was_joined_since(tmp_path: Path) -> None:
+    live = filled(tmp_path / "live")
+    backup = shutil.copytree(live, tmp_path / "backup")
+    for path in live.glob("frames/*/*/00000002.parquet"):
+        path.unlink()
+    with pytest.raises(StoreError, match="import --from BACKUP"):
+        verified(live)
+    join(live)
+    store = opened(live)
+    assert import_frames(read_contents(backup), store).read == 2 * SEGMENTS * EACH
+    store.rotate()
+    store.compact()
+    store.close()
     assert numbers(live) == list(range(SEGMENTS * EACH))
     assert is_whole(live)
 
