@@ -19,7 +19,7 @@ PARTIAL: Final = ".partial"
 """Ending of a file that is being written; one that is found at a start is left from a crash, and goes."""
 
 CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP})
-"""Errors of a file system on which two folders cannot change places, or a file cannot have two names."""
+"""Errors of an exchange on a file system on which two folders cannot change places, or not these."""
 
 
 class NotDurableError(OSError):

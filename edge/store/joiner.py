@@ -12,6 +12,7 @@ A file system on which folders cannot change places keeps its small files.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from bisect import bisect_left
@@ -53,6 +54,14 @@ class _InterruptedError(Exception):
     """The store ends; it is done another time."""
 
 
+class _CannotExchangeError(Exception):
+    """Folders cannot change places here."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.errno = error.errno
+
+
 class Joiner:
     """Joins the files of one folder at a time. All calls come from the compactor's thread."""
 
@@ -84,6 +93,8 @@ class Joiner:
         """By folder: what has rows in it, of segments that are compacted and no longer in the journal."""
         self._places: set[str] = set()
         """Folders that may have something to join."""
+        self._apart: set[str] = set()
+        """Tables that are on another file system."""
         self._complained: set[str] = set()
         self._since_s = 0.0
         """When the last rest ended."""
@@ -95,7 +106,7 @@ class Joiner:
             found = stretches_by_place({number: self._manifest.entries[number] for number in segments})
             for place, numbers in found.items():
                 self._stretches.setdefault(place, set()).update(numbers)
-            self._places.update(found)
+            self._places.update(place for place in found if _table_of(place) not in self._apart)
 
     def join_one(self, journal: Collection[int]) -> bool:
         """Join what is due in one folder; return False when nothing was.
@@ -103,6 +114,8 @@ class Joiner:
         ``journal``: segments of which the journal has a file: what is made of them may be made again.
         """
         for place in sorted(self._places):
+            if place not in self._places:
+                continue
             self._since_s = self._now_s()
             try:
                 if self._join_in(place, journal):
@@ -111,6 +124,9 @@ class Joiner:
             except _InterruptedError:
                 self.clear()
                 return False
+            except _CannotExchangeError as error:
+                self.clear()
+                self._leave_small(place, error)
             except NotDurableError as error:
                 # What was there before is beside it now, and perhaps in its place again after a power cut: it stays.
                 self._stop()
@@ -219,7 +235,14 @@ class Joiner:
         self._write(beside / joint.name, joint)
         gone = {one.path.name for one in joint.files}
         self._disk.link([path for path in sorted(place.iterdir()) if path.name not in gone], beside)
-        self._disk.exchange(place, beside)
+        try:
+            self._disk.exchange(place, beside)
+        except NotDurableError:
+            raise
+        except OSError as error:
+            if error.errno in CANNOT_EXCHANGE:
+                raise _CannotExchangeError(error) from error
+            raise
         # What was there before is what counts until then, and what they have who began to list the folder before.
         exchanged_s = self._now_s()
         if self._rest(LINGER_S):
@@ -249,17 +272,32 @@ class Joiner:
 
     def _give_up(self, place: str, error: Exception) -> None:
         self._places.discard(place)
-        if isinstance(error, OSError) and error.errno in CANNOT_EXCHANGE:
-            self._stop()
-            self._log.warning("Parquet files stay small: this file system cannot exchange folders", error=str(error))
-        elif place not in self._complained:
+        if place not in self._complained:
             self._complained.add(place)
             self._log.error("Parquet files cannot be joined: they stay as they are", folder=place, error=str(error))
+
+    def _leave_small(self, place: str, error: _CannotExchangeError) -> None:
+        if error.errno == errno.EXDEV:
+            table = _table_of(place)
+            self._apart.add(table)
+            self._places = {other for other in self._places if _table_of(other) != table}
+            self._log.warning(
+                "Parquet files of one table stay small: it is on another file system than the store",
+                table=table,
+                error=str(error),
+            )
+        else:
+            self._stop()
+            self._log.warning("Parquet files stay small: this file system cannot exchange folders", error=str(error))
 
     def _stop(self) -> None:
         """Join nothing any more."""
         self._places.clear()
         self._join_bytes = 0
+
+
+def _table_of(place: str) -> str:
+    return place.partition("/")[0]
 
 
 class _Sink(io.RawIOBase):

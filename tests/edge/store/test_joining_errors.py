@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ from structlog.testing import capture_logs
 
 from edge.store import disk as disks
 from edge.store.catalogue import JOINING
-from edge.store.disk import RealDisk
-from tests.edge.store.joinable import SEGMENTS, filled, is_whole, join, names, opened
+from edge.store.disk import CANNOT_EXCHANGE, RealDisk
+from tests.edge.store.joinable import DATE, SEGMENTS, fill, filled, is_whole, join, names, opened
+from tests.edge.store.made import many
 
 
 @pytest.fixture
@@ -78,3 +81,48 @@ def test_what_was_there_before_and_cannot_be_removed_goes_with_the_next(folder: 
     store.close()
     assert is_whole(folder)
     assert not (folder / JOINING).exists()
+
+
+def test_a_table_on_another_file_system_stays_small_and_the_others_do_not(folder: Path) -> None:
+    class Mounted(RealDisk):
+        asked = 0
+
+        def exchange(self, path: Path, other: Path) -> None:
+            if path.is_relative_to(folder / "frames"):
+                self.asked += 1
+                raise OSError(errno.EXDEV, "Invalid cross-device link", str(path))
+            super().exchange(path, other)
+
+    disk = Mounted()
+    store = opened(folder, disk=disk)
+    with capture_logs() as logs:
+        assert store.join() == 2
+        fill(store, many("rig-1", "samples", range(40, 41)))
+        fill(store, many("rig-1", "samples", range(41, 42)))
+        assert store.join() == 1
+    assert [line["table"] for line in logs if line["log_level"] == "warning"] == ["frames"]
+    assert disk.asked == 1
+    store.close()
+    assert not (folder / JOINING).exists()
+    assert len(names(folder, "frames")) == 2 * SEGMENTS + 2
+
+
+@pytest.mark.parametrize("code", sorted(CANNOT_EXCHANGE))
+def test_a_file_that_cannot_have_a_second_name_costs_its_folder_only(folder: Path, code: int) -> None:
+    """As somebody else's file has not, where links are protected."""
+    note = folder / "samples" / "rig=rig-1" / DATE / "note.txt"
+    note.write_text("looks odd", encoding="utf-8")
+
+    class Protected(RealDisk):
+        def link(self, paths: Iterable[Path], folder: Path) -> None:
+            if note in (listed := list(paths)):
+                raise OSError(code, os.strerror(code), str(note))
+            super().link(listed, folder)
+
+    store = opened(folder, disk=Protected())
+    with capture_logs() as logs:
+        assert (store.join(), store.join()) == (3, 0)
+    store.close()
+    assert [line["folder"] for line in logs if line["log_level"] == "error"] == [f"samples/rig=rig-1/{DATE}"]
+    assert len(names(folder, "samples")) == SEGMENTS
+    assert is_whole(folder)
