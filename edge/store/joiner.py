@@ -16,7 +16,7 @@ import errno
 import io
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -153,16 +153,15 @@ class Joiner:
         files = joined.stored(place)
         over = self._is_over(place)
         due = over and self._is_quiet(files)
-        group = self._group(files, self._stretches[name], journal, due=due)
-        if not group:
+        joint = self._joint(self._groups(files, self._stretches[name], journal, due=due), due=due)
+        if joint is None:
             if due or not files:
                 self._places.discard(name)
             return False
-        size = sum(one.path.stat().st_size for one in group)
+        size = sum(one.path.stat().st_size for one in joint.files)
         if self._disk.free_bytes(self._folder) < size + ROOM_BYTES:
             return False
-        joint = joined.joint_of(group)
-        if len(joint.files) < 2 or not self._only_files(place):
+        if not self._only_files(place):
             self._places.discard(name)
             return False
         self._replace(place, joint)
@@ -177,10 +176,10 @@ class Joiner:
         newest_s = max((one.path.stat().st_mtime for one in files), default=0.0)
         return self._utc_s() - newest_s >= QUIET_S
 
-    def _group(
+    def _groups(
         self, files: list[Stored], known: Collection[int], journal: Collection[int], *, due: bool
-    ) -> list[Stored]:
-        """Return files that follow one another and are worth joining, or none."""
+    ) -> list[list[Stored]]:
+        """Return files that follow one another and are worth joining."""
         if joined.outermost(files) != files:
             # From a copy that was put over another; the next start tidies it up.
             return []
@@ -203,7 +202,18 @@ class Joiner:
                 runs.append(run)
             run.append(one)
             size += bytes_
-        return next((run for run in runs if self._is_worth(run, due=due)), [])
+        return [run for run in runs if self._is_worth(run, due=due)]
+
+    def _joint(self, groups: Iterable[list[Stored]], *, due: bool) -> Joint | None:
+        """Return the first files of ``groups`` that have the same columns, and are worth joining by themselves."""
+        for group in groups:
+            left = group
+            while left:
+                joint = joined.joint_of(left)
+                if self._is_worth(joint.files, due=due):
+                    return joint
+                left = left[len(joint.files) :]
+        return None
 
     def _follows(self, one: Stored, following: Stored, gaps: list[int], counted: list[int]) -> bool:
         """Return True when a file of both would claim nothing that neither has, or may get back."""
@@ -212,7 +222,7 @@ class Joiner:
         all_count = bisect_left(counted, end) - bisect_left(counted, begin) == end - begin
         return all_count and bisect_left(gaps, begin) == bisect_left(gaps, end)
 
-    def _is_worth(self, run: list[Stored], *, due: bool) -> bool:
+    def _is_worth(self, run: Sequence[Stored], *, due: bool) -> bool:
         if not due:
             return len(run) >= MANY_FILES
         # A straggler alone is not worth writing a day again.

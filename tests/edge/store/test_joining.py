@@ -256,9 +256,24 @@ def test_files_of_other_columns_are_not_mixed(folder: Path) -> None:
         with parquet.ParquetFile(path) as file:
             table = file.read()
         parquet.write_table(table.drop_columns(["phase"]), path)
-    assert join(folder) >= 4
-    joined_of = [path for path in names(folder, "samples") if "-" in path.rpartition("/")[2]]
-    assert joined_of == [f"samples/rig=rig-1/{DATE}/00000001-00000002.parquet"]
+    assert join(folder) == 5
+    assert names(folder, "samples") == [
+        f"samples/rig=rig-1/{DATE}/00000001-00000002.parquet",
+        f"samples/rig=rig-1/{DATE}/00000003-00000004.parquet",
+    ]
+    assert join(folder) == 0
+
+
+def test_one_file_of_other_columns_is_in_nobody_s_way(folder: Path) -> None:
+    (first, *_) = sorted(folder.glob("samples/*/*/*.parquet"))
+    with parquet.ParquetFile(first) as file:
+        table = file.read()
+    parquet.write_table(table.drop_columns(["phase"]), first)
+    assert join(folder) == 4
+    assert names(folder, "samples") == [
+        f"samples/rig=rig-1/{DATE}/00000001.parquet",
+        f"samples/rig=rig-1/{DATE}/00000002-00000004.parquet",
+    ]
 
 
 def _with_a_late_segment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryStore:
