@@ -43,6 +43,11 @@ LINGER_S: Final = 1.0
 
 _SYNC_BYTES: Final = 4 << 20
 """What is written between two syncs: a commit of the journal may have to wait for that much of it, and no more."""
+AGAIN_S: Final = 3600.0
+"""A folder of which a join met one of ``_PASSING`` is tried again after so long."""
+_PASSING: Final = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EBUSY, errno.ESTALE}
+)
 _SHARE: Final = 3.0
 """For each second of work so many are rested."""
 _WORK_S: Final = 0.2
@@ -95,6 +100,8 @@ class Joiner:
         """Folders that may have something to join."""
         self._apart: set[str] = set()
         """Tables that are on another file system."""
+        self._not_before: dict[str, float] = {}
+        """By folder: when it is tried again."""
         self._complained: set[str] = set()
         self._since_s = 0.0
         """When the last rest ended."""
@@ -114,9 +121,9 @@ class Joiner:
         ``journal``: segments of which the journal has a file: what is made of them may be made again.
         """
         for place in sorted(self._places):
-            if place not in self._places:
-                continue
             self._since_s = self._now_s()
+            if place not in self._places or self._since_s < self._not_before.get(place, self._since_s):
+                continue
             try:
                 if self._join_in(place, journal):
                     self._pause()
@@ -281,7 +288,10 @@ class Joiner:
         self._since_s = self._now_s()
 
     def _give_up(self, place: str, error: Exception) -> None:
-        self._places.discard(place)
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            self._not_before[place] = self._now_s() + AGAIN_S
+        else:
+            self._places.discard(place)
         if place not in self._complained:
             self._complained.add(place)
             self._log.error("Parquet files cannot be joined: they stay as they are", folder=place, error=str(error))

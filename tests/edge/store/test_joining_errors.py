@@ -14,8 +14,20 @@ from structlog.testing import capture_logs
 from edge.store import disk as disks
 from edge.store.catalogue import JOINING
 from edge.store.disk import CANNOT_EXCHANGE, RealDisk
-from tests.edge.store.joinable import DATE, SEGMENTS, fill, filled, is_whole, join, names, opened
-from tests.edge.store.made import many
+from edge.store.joiner import AGAIN_S
+from tests.edge.store.joinable import (
+    DATE,
+    EACH,
+    SEGMENTS,
+    fill,
+    filled,
+    is_whole,
+    join,
+    names,
+    opened,
+    verified_after_start,
+)
+from tests.edge.store.made import ROWS, many, verified
 
 
 @pytest.fixture
@@ -81,6 +93,75 @@ def test_what_was_there_before_and_cannot_be_removed_goes_with_the_next(folder: 
     store.close()
     assert is_whole(folder)
     assert not (folder / JOINING).exists()
+
+
+@pytest.mark.parametrize(("code", "again"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EACCES, False)])
+def test_a_disk_that_fails_for_a_while_is_tried_again_later(folder: Path, code: int, again: bool) -> None:
+    class Failing(RealDisk):
+        fails = True
+        asked = 0
+
+        def make_twin(self, path: Path, like: Path) -> None:
+            self.asked += 1
+            if self.fails:
+                raise OSError(code, os.strerror(code), str(path))
+            super().make_twin(path, like)
+
+    disk, times = Failing(), {"s": 100.0}
+    store = opened(folder, disk=disk, now_s=lambda: times["s"])
+    with capture_logs() as logs:
+        assert (store.join(), store.join()) == (0, 0)
+        times["s"] += AGAIN_S - 1
+        assert (store.join(), disk.asked) == (0, 4)
+        times["s"] += 2
+        assert (store.join(), disk.asked) == (0, 8 if again else 4)
+        disk.fails = False
+        times["s"] += AGAIN_S + 1
+        assert store.join() == (4 if again else 0)
+    assert [line["log_level"] for line in logs].count("error") == 4
+    store.close()
+    assert is_whole(folder)
+
+
+def test_a_disk_that_writes_something_else_is_noticed_before_anything_is_exchanged(folder: Path) -> None:
+    told = f"[2, {EACH * ROWS}], [3, {EACH * ROWS}]".encode()
+    other = f"[2, {EACH * ROWS - 1}], [3,{EACH * ROWS + 1}]".encode()
+    assert len(other) == len(told)
+
+    class Liar(RealDisk):
+        def write(self, descriptor: int, data: bytes) -> None:
+            super().write(descriptor, data.replace(told, other))
+
+    store = opened(folder, disk=Liar())
+    before = names(folder)
+    with capture_logs() as logs:
+        assert store.join() == 3
+    (line,) = [line for line in logs if line["log_level"] == "error"]
+    assert "not what was written" in line["error"]
+    assert line["folder"] == f"samples/rig=rig-1/{DATE}"
+    assert [name for name in before if name.startswith("samples")] == names(folder, "samples")
+    assert not (folder / JOINING).exists()
+    store.close()
+    assert is_whole(folder)
+
+
+def test_a_copy_put_over_while_the_store_runs_is_left_to_the_next_start(folder: Path, tmp_path: Path) -> None:
+    backup = shutil.copytree(folder, tmp_path / "backup")
+    store = opened(folder)
+    assert store.join() == 4
+    for path in ("frames", "samples", "documents"):
+        shutil.copytree(backup / path, folder / path, dirs_exist_ok=True)
+    fill(store, many("rig-1", "samples", range(SEGMENTS * EACH, SEGMENTS * EACH + 1)))
+    for seq in range(8):
+        fill(store, many("rig-1", "samples", range(50 + seq, 51 + seq)))
+    before = names(folder)
+    assert store.join() == 0
+    assert names(folder) == before
+    assert verified(folder).good
+    store.close()
+    assert verified_after_start(folder) == 2 * SEGMENTS * EACH + 9
+    assert join(folder) == 2
+    assert verified(folder).good
 
 
 def test_a_table_on_another_file_system_stays_small_and_the_others_do_not(folder: Path) -> None:
