@@ -203,7 +203,8 @@ def import_(
         from edge.store.verify import import_frames
 
         with open_readable(from_) as (source, _):
-            target = open_store(to, name)
+            # The store itself joins, as its own options say.
+            target = open_store(to, name, join_bytes=0)
             try:
                 done = import_frames(source, target)
             finally:

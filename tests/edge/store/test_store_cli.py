@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -91,6 +92,19 @@ def test_import(folder: Path, tmp_path: Path) -> None:
         done = tipguard(*words)
         assert (done.exit_code, json.loads(done.output)) == (0, {"read": 3, "unreadable": 0})
     assert json.loads(tipguard("verify", "--to", str(tmp_path / "attic"), "--json").output)["frames"] == 3
+
+
+def test_an_import_joins_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    made = DirectoryStore.__init__
+
+    def spied(self: DirectoryStore, *how: Any, **named: Any) -> None:  # noqa: ANN401 - passed on
+        asked.append(named["join_bytes"])
+        made(self, *how, **named)
+
+    monkeypatch.setattr(DirectoryStore, "__init__", spied)
+    done = tipguard("import", "--from", str(folder), "--to", str(tmp_path / "attic"), "--name", "attic")
+    assert (done.exit_code, asked) == (0, [0])
 
 
 @pytest.mark.parametrize(
