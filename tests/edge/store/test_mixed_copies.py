@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.store.backend import StoreError
-from edge.store.catalogue import read_contents
+from edge.store.catalogue import JOINING, read_contents
 from edge.store.directory import DirectoryStore
 from edge.store.verify import import_frames
 from tests.edge.store.joinable import EACH, SEGMENTS, fill, filled, globbed, is_whole, join, names, opened
@@ -104,6 +104,20 @@ def joined_across(folder: Path) -> Path:
     for name in names(copy, rig="rig-1"):
         assert name.endswith("/00000003-00000006.parquet")
         shutil.copy(copy / name, live / name)
+    return live
+
+
+def killed_in_a_join_and_without_manifest(folder: Path) -> Path:
+    """What was there before is still beside it, and of another folder the files come back by a copy."""
+    live = filled(folder / "live")
+    copy = shutil.copytree(live, folder / "copy")
+    store = opened(live)
+    store._joiner._rest = lambda seconds: False
+    assert store.join() == 4
+    store.close()
+    assert (live / JOINING).exists()
+    shutil.copytree(copy / "frames", live / "frames", dirs_exist_ok=True)
+    (live / "manifest").unlink()
     return live
 
 
@@ -205,6 +219,7 @@ def test_frames_that_are_in_two_segments_count_once(tmp_path: Path) -> None:
         journal_of_another_life,
         of_equal_size_of_another_life,
         joined_across,
+        killed_in_a_join_and_without_manifest,
     ],
 )
 def test_a_start_that_is_cut_at_any_step_and_done_again(tmp_path: Path, made: Callable[[Path], Path]) -> None:
