@@ -123,19 +123,10 @@ class Held:
                 break
         return max(now_ns - since, 0)
 
-    def ahead(self, stores: tuple[str, ...], since_ns: int, begun_ns: int, sent_since_ns: int) -> int:
-        """Return how many frames the broker has that a store has not, of the stores at work the one that lacks most.
-
-        At work are those whose highest frame has risen since ``since_ns``, and all of them for as long after
-        ``begun_ns``; 0 where there are none. Counted is what the broker has taken since ``sent_since_ns``: a store that
-        lacks something for longer was not given it, or will never take it.
-        """
-        at_work = [store for store in stores if max(self.moved_ns.get(store, 0), begun_ns) >= since_ns]
-        if not at_work:
-            return 0
+    def at_broker(self, sent_since_ns: int) -> Ranges:
+        """Return what the broker has taken since ``sent_since_ns``, and not every store has."""
         recent = Ranges((span.first, span.last) for span in self.spans if span.sent_ns >= sent_since_ns)
-        at_broker = recent.minus(self.todo)
-        return max(at_broker.minus(self.covered.get(store, Ranges())).count for store in at_work)
+        return recent.minus(self.todo)
 
     def everywhere(self, stores: tuple[str, ...]) -> Ranges:
         """Return what every one of ``stores`` has, and we still have, too."""

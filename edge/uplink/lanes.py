@@ -15,6 +15,7 @@ from edge import frames
 from edge.uplink.held import Held
 from edge.uplink.outbox import Entry, Outbox
 from edge.uplink.outbox_file import KINDS, MAX_SEQ, READ_BYTES, Row, Usage
+from edge.uplink.ranges import Ranges
 from edge.uplink.settings import UplinkSettings
 
 PAGE_ROWS: Final = 64
@@ -39,6 +40,7 @@ READ_TRIES: Final = 5
 HOPELESS: Final = 48
 """Failures, after which that cannot be done, either, and the file is given up: some ten minutes."""
 _CAUSE: Final = "damaged in the outbox"
+_NOTHING: Final = Ranges()
 
 
 class Lane:
@@ -47,6 +49,7 @@ class Lane:
     def __init__(self, name: str, outbox: Outbox, wake: Callable[[], None], settings: UplinkSettings) -> None:
         """``name``: the topic's last word."""
         self.name = name
+        self._streams = {stream for kind, stream in frames.STREAM_OF_KIND.items() if frames.TOPIC_OF_KIND[kind] == name}
         self._stores = settings.stores
         self._redrive_ns = int(settings.redrive_s * 1e9)
         self.begun_ns = 0
@@ -173,8 +176,7 @@ class Lane:
             return
         if now_ns < self._look_ns or now_ns < self._rest_ns:
             return
-        sent_since_ns = now_ns - self._redrive_ns
-        if held.ahead(self._stores, now_ns - AT_WORK_NS, self.begun_ns, sent_since_ns) >= AHEAD:
+        if self._ahead(now_ns) >= AHEAD:
             self._look_ns = now_ns + LOOK_NS
             return
         first, last = held.todo.first_range
@@ -187,6 +189,25 @@ class Lane:
             unreadable=partial(self._unreadable, self._life, held, first),
             what=self._task,
         )
+
+    def _ahead(self, now_ns: int) -> int:
+        """Return how many frames the broker has that a store has not, of the stores at work the one that lacks most.
+
+        At work are those that have come to have something new lately, and all of them for as long at the beginning of a
+        connection; 0 where there are none. Counted is what the broker has taken lately: a store that lacks something
+        for longer was not given it, or will never take it.
+        """
+        since_ns = now_ns - AT_WORK_NS
+        moved_ns = self._outbox.moved_ns
+        lacking = {store: 0 for store in self._stores if max(moved_ns.get(store, 0), self.begun_ns) >= since_ns}
+        if not lacking:
+            return 0
+        for held in self._outbox.by_sid.values():
+            if held.spans and held.stream in self._streams:
+                at_broker = held.at_broker(now_ns - self._redrive_ns)
+                for store in lacking:
+                    lacking[store] += at_broker.minus(held.covered.get(store, _NOTHING)).count
+        return max(lacking.values())
 
     def recovered(self) -> None:
         """Reads are as they should be, or there is nothing to read."""

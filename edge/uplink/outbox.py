@@ -121,6 +121,8 @@ class Outbox:
         """It is open, and the disk took the last commit."""
         self.streams: dict[tuple[int, str], Held] = {}
         self.by_sid: dict[int, Held] = {}
+        self.moved_ns: dict[str, int] = {}
+        """By store: when it last said that it had something new."""
         self.usage = Usage()
         self.stuck: str | None = None
         """What keeps frames from being committed, in words."""

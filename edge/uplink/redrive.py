@@ -208,6 +208,8 @@ class Redrive:
                 covered.update(before.within(mark.top + 1, held.high))
             gone = before.minus(covered)
             held.covered[said.store] = covered
+            if covered.count + gone.count > before.count:
+                self._outbox.moved_ns[said.store] = now_ns
             if covered.last > before.last:
                 held.moved_ns[said.store] = now_ns
             if gone:

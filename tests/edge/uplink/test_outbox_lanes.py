@@ -95,6 +95,59 @@ def test_a_store_at_work_is_not_given_more_of_a_backlog_than_the_broker_should_h
     play(tmp_path, story)
 
 
+def test_a_backlog_of_many_epochs_is_one_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "AHEAD", 200)
+
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        scene.broker.up = False
+        scene.start(stores=("lab",))
+        for epoch in range(1, 11):
+            scene.frames = 0
+            scene.write(120, epoch=epoch)
+            await scene.wait(0.5)
+        scene.broker.up = True
+        most = 0
+        for _ in range(60):
+            store.take(40)
+            store.say()
+            await scene.wait(0.1)
+            most = max(most, len(scene.broker.received) - store.looked_at)
+        assert most < 200 + lanes.PAGE_ROWS + lanes.LOW + scene.broker.window
+        assert len(scene.broker.numbers()) == 1200
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_a_store_that_fills_up_from_below_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "AHEAD", 200)
+
+    async def story(scene: Scene) -> None:
+        store = FakeStore(scene)
+        scene.broker.answer_ns = 20_000_000
+        await scene.outage(2000, stores=("lab",))
+        # Live samples overtake, and then the run is over.
+        while not scene.broker.numbers():
+            await scene.wait(0.05)
+        scene.write(5)
+        await scene.wait(0.5)
+        assert 2004 in scene.broker.numbers()
+        store.take()
+        store.say()
+        most = 0
+        for _ in range(60):
+            store.take(10)
+            store.say()
+            await scene.wait(0.1)
+            # It has a hole, of which some is sent again meanwhile.
+            most = max(most, len(set(scene.broker.numbers())) - len(store.has[1, "samples"]))
+        assert most < 200 + lanes.PAGE_ROWS + lanes.LOW + scene.broker.window
+        await scene.end()
+
+    play(tmp_path, story)
+
+
 def test_a_store_that_has_stopped_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "AHEAD", 200)
 
