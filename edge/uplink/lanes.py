@@ -61,6 +61,10 @@ class Lane:
         self._live: deque[Entry] = deque()
         self._live_bytes = 0
         self._page: deque[Entry] = deque()
+        self.aside: dict[Held, Ranges] = {}
+        """Frames whose topic, another than the lane's, is refused at present."""
+        self.too_large: dict[Held, Ranges] = {}
+        """Frames that are more than this connection's broker takes."""
         self._overtaking = False
         self._live_last = False
         self._reading = False
@@ -80,7 +84,8 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Frames to be sent that are not under way."""
-        return len(self._live) + len(self._page) + sum(held.todo.count for held in self.backlog.values())
+        count = len(self._live) + len(self._page) + sum(held.todo.count for held in self.backlog.values())
+        return count + sum(seqs.count for seqs in (*self.aside.values(), *self.too_large.values()))
 
     @property
     def full(self) -> bool:
@@ -111,13 +116,47 @@ class Lane:
         self.backlog[held.sid] = held
 
     def again(self, entry: Entry) -> None:
-        """An entry was not acknowledged."""
+        """An entry was not acknowledged: it is sent before what is behind it, but for what is under way already."""
+        held, seq = entry.held, entry.seq
+        held.out.discard(seq)
+        if seq not in held.kept:
+            return
+        self.later(held, seq, seq)
+        if self._reading:
+            # It may be of what lies behind; it is read once more.
+            self._life += 1
+            self._reading = False
+        behind = [one for one in self._page if one.held is held and one.seq > seq]
+        if behind:
+            self._page = deque(one for one in self._page if one.held is not held or one.seq < seq)
+            for one in behind:
+                held.out.discard(one.seq)
+                for first, last in held.kept.within(one.seq, one.seq):
+                    self.later(held, first, last)
+
+    def put_off(self, entry: Entry, where: dict[Held, Ranges]) -> None:
+        """Keep an entry that may not go out back, in ``where`` of the two; others go on."""
         entry.held.out.discard(entry.seq)
         if entry.seq in entry.held.kept:
-            self.later(entry.held, entry.seq, entry.seq)
+            where.setdefault(entry.held, Ranges()).add(entry.seq, entry.seq)
+
+    def resume(self, where: dict[Held, Ranges], *, probe: bool = False) -> None:
+        """Have sent what was kept back; ``probe``: the first of it only."""
+        for held, seqs in list(where.items()):
+            first, last = (seqs.first, seqs.first) if probe else (seqs.first, seqs.last)
+            for begin, end in seqs.within(first, last):
+                for kept in held.kept.within(begin, end):
+                    self.later(held, *kept)
+            seqs.remove(first, last)
+            if not seqs:
+                del where[held]
+            if probe:
+                return
 
     def clear(self) -> None:
         """The connection is gone: nothing is live any more."""
+        self.resume(self.aside)
+        self.resume(self.too_large)
         for entry in (*self._live, *self._page):
             self.again(entry)
         self.drop()
@@ -127,6 +166,8 @@ class Lane:
         self._live.clear()
         self._page.clear()
         self._live_bytes = 0
+        self.aside.clear()
+        self.too_large.clear()
         self._life += 1
         self._reading = False
 
@@ -348,12 +389,39 @@ class Lanes:
         """A frame was not acknowledged, or refused."""
         self._by_stream[entry.held.stream].again(entry)
 
+    def too_large(self, entry: Entry) -> None:
+        """A frame is more than the broker takes: over this connection it is not sent again."""
+        lane = self._by_stream[entry.held.stream]
+        lane.put_off(entry, lane.too_large)
+
+    @property
+    def any_too_large(self) -> bool:
+        """True while there is one."""
+        return any(lane.too_large for lane in self.lanes)
+
+    @property
+    def any_aside(self) -> bool:
+        """True while frames are kept back because their topic is refused."""
+        return any(lane.aside for lane in self.lanes)
+
+    def resume(self, *, probe: bool) -> None:
+        """Have them sent; ``probe``: one of them, to see whether it is still refused."""
+        for lane in self.lanes:
+            if lane.aside:
+                lane.resume(lane.aside, probe=probe)
+                if probe:
+                    return
+
     def next_lane(self, may: Callable[[Entry], Any]) -> Lane | None:
         """Return the lane whose turn it is; ``may``: whether a frame's topic is open."""
         for lane in self.lanes:
-            entry = lane.peek()
-            if entry is not None and may(entry):
-                return lane
+            while (entry := lane.peek()) is not None:
+                if may(entry):
+                    return lane
+                if frames.TOPIC_OF_KIND[entry.kind] == lane.name:
+                    break
+                # A tombstone, which goes to the events: what it stands among has another topic.
+                lane.put_off(lane.pop(), lane.aside)
         return None
 
     def prefetch(self, now_ns: int) -> None:

@@ -14,7 +14,7 @@ from edge import frames
 from edge.broker_link import FAILURE
 from edge.uplink import documents
 from edge.uplink.lanes import Lanes
-from edge.uplink.mqtt import NO_SUBSCRIBERS, BrokerLostError, Connection, Publication, reason_text
+from edge.uplink.mqtt import NO_SUBSCRIBERS, PACKET_TOO_LARGE, BrokerLostError, Connection, Publication, reason_text
 from edge.uplink.outbox import Entry
 from edge.uplink.settings import UplinkSettings
 
@@ -99,12 +99,15 @@ class Window:
         self._blocked: dict[str, tuple[int, int]] = {}
         """By topic: until when nothing is sent there, and the pause after that."""
         self._faults: dict[str, str] = {}
+        self._too_large = ""
+        self._probe_ns = 0
         self.counters = Counters()
 
     @property
     def fault(self) -> str | None:
         """What keeps frames from going out, in words; None when nothing does."""
-        return "; ".join(self._faults.values()) or None
+        too_large = [self._too_large] if self._too_large and self._lanes.any_too_large else []
+        return "; ".join([*self._faults.values(), *too_large]) or None
 
     @property
     def frames(self) -> int:
@@ -187,6 +190,8 @@ class Window:
             return
         if not self._under_way:
             self._progress_ns = self._now_ns()
+        if self._lanes.any_aside:
+            self._try_aside()
         size = min(self._size, self._connection.window)
         while len(self._under_way) < size and not self._proving and (item := self._next()) is not None:
             try:
@@ -209,6 +214,16 @@ class Window:
             self._under_way[self._ticket] = item
             future.add_done_callback(partial(self._answered, self._ticket))
         self._lanes.prefetch(self._now_ns())
+
+    def _try_aside(self) -> None:
+        """Have tombstones sent that were kept back: all of them when the events go out again, else one at a time."""
+        now_ns = self._now_ns()
+        blocked = self._blocked.get(self._topics["tombstone"])
+        if blocked is None:
+            self._lanes.resume(probe=False)
+        elif now_ns >= max(blocked[0], self._probe_ns):
+            self._probe_ns = now_ns + RETRY_MIN_NS
+            self._lanes.resume(probe=True)
 
     def _sent(self, entry: Entry) -> None:
         self._frames += 1
@@ -294,8 +309,11 @@ class Window:
 
     def _refuse(self, item: _Item, reason: int, now_ns: int) -> None:
         topic = item.publication.topic
-        self._proven.discard(topic)
         self.counters.refused += 1
+        if reason == PACKET_TOO_LARGE and item.entry is not None:
+            self._leave(item.entry, topic)
+            return
+        self._proven.discard(topic)
         fault = f"publish to {topic} refused: {reason_text(reason)}"
         if item.entry is None:
             # Nothing is lost by it: the frames have all of it. Asking again and again would cost the connection.
@@ -316,6 +334,21 @@ class Window:
                 "broker refuses frames: they stay in the outbox until it takes them; "
                 "see the broker's permissions for this user",
                 fault=fault,
+            )
+
+    def _leave(self, entry: Entry, topic: str) -> None:
+        """A frame is too large for this broker: that says nothing of the others."""
+        self._lanes.too_large(entry)
+        fault = f"publish to {topic} refused: {reason_text(PACKET_TOO_LARGE)}"
+        if fault != self._too_large:
+            self._too_large = fault
+            self._log.error(
+                "a frame is larger than what the broker takes: it stays in the outbox until the broker's limit is "
+                "raised, and the others go on; see the broker's max_packet_size",
+                fault=fault,
+                stream=entry.held.stream,
+                seq=entry.seq,
+                size_bytes=len(entry.payload),
             )
 
     @property
