@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -147,3 +148,49 @@ def test_paho_reads_the_same_however_the_stream_is_cut() -> None:
         while line.gives or client._sock.pending():
             client.loop_read()
         assert heard == [("t", b"abc"), ("u", b"d")], cut
+
+
+def test_a_flood_does_not_last_a_callback_and_nothing_of_it_stays_in_the_buffer() -> None:
+    """Messages of 17 bytes without end: a buffer never ends where one does."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    heard: list[int] = []
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client._sock = BufferedSocket(near)
+    client.on_message = lambda _client, _data, message: heard.append(int(message.payload))
+    flood = b"".join(b"\x30\x0f\x00\x01t%012d" % number for number in range(20_000))
+    sent = callbacks = most = 0
+    with near, far:
+        while len(heard) < 20_000:
+            before = len(heard)
+            # As aiomqtt does it, and the kernel is never empty meanwhile.
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    sent += far.send(flood[sent : sent + 100_000])
+                client.loop_read()
+                if client._sock.pending() == 0:
+                    break
+            most = max(most, len(heard) - before)
+            callbacks += 1
+            assert callbacks < 2000
+        # Nothing is left that no readable socket would announce.
+        assert client._sock.at == len(client._sock.data)
+    assert heard == list(range(20_000))
+    assert most < 600
+
+
+def test_what_tls_has_decrypted_is_read_in_the_same_callback() -> None:
+    # The kernel has nothing of it any more, and would wake nobody.
+    line = Line(b"\x30\x06\x00\x01tab", b"c")
+    behind = [1]
+    line.pending = lambda: behind[0] if line.gives else 0
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client._sock = BufferedSocket(line)
+    heard: list[bytes] = []
+    client.on_message = lambda _client, _data, message: heard.append(bytes(message.payload))
+    client._sock._reading_on = True
+    client.loop_read()
+    while client._sock.pending():
+        client.loop_read()
+    assert heard == [b"abc"]
