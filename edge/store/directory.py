@@ -133,7 +133,9 @@ class DirectoryStore:
             self._disk.make_folder(self._folder / name)
         clear = self._clear_joining()
         for path in self._folder.rglob(f"*{PARTIAL}"):
-            self._disk.remove(path)
+            # A folder of that name is somebody's.
+            if not path.is_dir():
+                self._disk.remove(path)
         self._quarantine = Quarantine(self._disk, self._folder / catalogue.QUARANTINE)
         self._manifest = Manifest(self._disk, self._folder)
         again = settle(self._disk, self._folder, self._manifest, catalogue.segments(self._folder), self._log)

@@ -171,7 +171,8 @@ class _Settling:
             if size >= _SEGMENT_BYTES:
                 self._put_segment(records)
                 records, size = [], 0
-        self._put_segment(records)
+        if records:
+            self._put_segment(records)
 
     def _put_segment(self, records: Iterable[Record]) -> None:
         last = [one.last for files in self._files.values() for one in files]

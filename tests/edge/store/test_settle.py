@@ -123,6 +123,7 @@ def test_what_is_no_folder_and_has_the_name_of_a_date_keeps_nobody_from_starting
     mine = folder / "samples" / "rig=rig-1" / "date=2023-11-14.tar.gz"
     mine.write_bytes(b"an archive of somebody's")
     (folder / "frames" / "rig=rig-1" / "date=2023-11-13").symlink_to(folder / "nowhere")
+    (folder / "samples" / "mine.partial").mkdir()
     store = reopened(folder)
     assert store.recent_marks("rig-1")[key()].contiguous == 8
     store.close()
