@@ -167,7 +167,17 @@ class AiomqttConnection(BrokerLink):
         # Not chained: aiomqtt would keep every message in a queue that nobody reads.
         self._paho.on_message = self._on_message
         self._paho.on_connect = self._on_connect
+        self._their_number: Any = getattr(self._paho, "_mid_generate", None)
+        if self._their_number is not None:
+            self._paho._mid_generate = self._number  # type: ignore[method-assign]  # noqa: SLF001 - numbers all packets
         self._short = ShortWay(self._paho, self._acknowledged) if ShortWay.fits(self._paho) else None
+
+    def _number(self) -> int:
+        """Return a packet id that no publish under way has: else the answer to one would be taken for the other's."""
+        number: int = self._their_number()
+        while number in self._pending:
+            number = self._their_number()
+        return number
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:  # noqa: ANN401 - as paho calls it
         self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", self._settings.window))

@@ -309,7 +309,7 @@ class _Uplink:
         if self._flight is not None:
             floor = min(floor, self._flight.floor(self._source.cursor, self._source.capacity_bytes))
         self._source.release_to(floor if opened is None else min(floor, opened))
-        if self._window.stalled_ns > self._settings.ack_timeout_s * 1e9:
+        if self._window.overdue_ns > self._settings.ack_timeout_s * 1e9:
             self._log.warning("broker does not acknowledge; trying again", after_s=self._settings.ack_timeout_s)
             self._detach()
             self._keeper.leave()

@@ -93,6 +93,8 @@ class Window:
         self._ticket = 0
         self._frames = 0
         self._progress_ns = 0
+        self._passed = (0, 0)
+        """A publish that a later one's answer has overtaken, by ticket, and when it did."""
         self._proven: set[str] = set()
         self._proving = False
         self._muted: dict[str, int] = {}
@@ -280,6 +282,8 @@ class Window:
             return  # of a connection that is gone; the frame is to be sent again
         self._proving = False
         now_ns = self._progress_ns = self._now_ns()
+        if self._under_way and (oldest := next(iter(self._under_way))) < ticket and oldest != self._passed[0]:
+            self._passed = oldest, now_ns
         if item.entry is not None:
             self._frames -= 1
         reason = future.result()
@@ -360,3 +364,12 @@ class Window:
     def stalled_ns(self) -> int:
         """For how long publishes have been under way without any answer; 0 when none are."""
         return self._now_ns() - self._progress_ns if self._under_way else 0
+
+    @property
+    def overdue_ns(self) -> int:
+        """For how long an answer has been due: of all that is under way, or of one that later ones have overtaken.
+
+        Answers come in order. What merely takes long, over a slow line, is not overdue while others are answered.
+        """
+        ticket, since_ns = self._passed
+        return max(self.stalled_ns, self._now_ns() - since_ns if ticket in self._under_way else 0)

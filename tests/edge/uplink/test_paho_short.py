@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiomqtt
 import paho.mqtt.client as paho
 import pytest
 from hypothesis import given
@@ -17,7 +19,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.paho_buffer import BufferedSocket
+from edge.uplink.mqtt import AiomqttConnection, Publication
 from edge.uplink.paho_short import INSIDE, ShortWay
+from edge.uplink.settings import UplinkSettings
 
 PINGRESP = b"\xd0\x00"
 
@@ -267,3 +271,42 @@ def test_the_paho_that_is_installed_is_as_expected() -> None:
 def test_another_inside_is_left_alone(name: str) -> None:
     assert ShortWay.fits(SimpleNamespace(**dict.fromkeys(INSIDE)))
     assert not ShortWay.fits(SimpleNamespace(**dict.fromkeys(set(INSIDE) - {name})))
+
+
+def a_connection() -> tuple[AiomqttConnection, Line]:
+    """Return a connection of ours whose line is no network."""
+    client = aiomqtt.Client("nowhere.lab", protocol=aiomqtt.ProtocolVersion.V5)
+    connection = AiomqttConnection(client, UplinkSettings("rig-1", Path("/nowhere/ring")))
+    line = Line()
+    connection._paho._sock = BufferedSocket(line)
+    connection._paho.on_socket_register_write = connection._paho.on_socket_unregister_write = lambda *_given: None
+    return connection, line
+
+
+async def test_packet_numbers_begin_anew_and_leave_out_those_that_have_no_answer() -> None:
+    connection, line = a_connection()
+    frame = Publication("t", b"a")
+    waiting = [connection.publish(frame) for _ in range(2)]
+    connection._paho._last_mid = 65_533
+    more = [connection.publish(frame) for _ in range(3)]
+    # 0 is no number, and 1 and 2 are still to be answered.
+    assert list(connection._pending) == [1, 2, 65_534, 65_535, 3]
+    # One at QoS 0 has a number, too, which goes by no answer.
+    connection._paho._last_mid = 65_535
+    connection.publish(Publication("t", b"a", qos=0))
+    await asyncio.sleep(0)
+    while connection._paho.want_write():
+        connection._paho.loop_write()
+    assert not any(future.done() for future in (*waiting, *more))
+    assert connection._acknowledged(65_535, 0)
+    assert [future.done() for future in (*waiting, *more)] == [False, False, False, True, False]
+    line.close()
+
+
+async def test_the_answer_to_nothing_is_nobodys() -> None:
+    connection, line = a_connection()
+    line.gives = [b"\x40\x02\x00\x07\x40\x02\x00\x01\x40\x02\x00\x01", None]
+    future = connection.publish(Publication("t", b"a"))
+    connection._paho.loop_read()
+    assert future.result() == 0
+    assert connection._pending == {}

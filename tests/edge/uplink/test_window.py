@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,30 @@ def test_an_answer_that_waits_for_a_mute_broker_ends_with_the_connection(tmp_pat
         command(scene, 99)
         await scene.wait(5)
         assert answered(scene) == ["99"]
+        await scene.end()
+
+    play(tmp_path, story)
+
+
+def test_one_answer_that_never_comes_is_noticed(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.start()
+        scene.write(1)
+        await scene.wait(3)
+        answer, lost = scene.broker._answer, iter([True])
+
+        def forgetful(future: asyncio.Future[int], publication: Publication) -> None:
+            samples = publication.topic.endswith("/samples")
+            if not (samples and decode_frame(publication.payload).seq == 50 and next(lost, False)):
+                answer(future, publication)
+
+        scene.broker._answer = forgetful  # type: ignore[method-assign]  # for this test
+        for _ in range(40):
+            scene.write(5)
+            await scene.wait(0.5)
+        assert scene.broker.numbers().count(50) == 2
+        assert set(scene.broker.numbers()) == set(range(201))
+        assert len(scene.broker.attempts) == 2
         await scene.end()
 
     play(tmp_path, story)
