@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -56,9 +57,12 @@ class ShortWay:
         client._handle_pubackcomp = self._handle_pubackcomp
 
     @staticmethod
-    def fits(client: object) -> bool:
+    def fits(client: Any) -> bool:  # noqa: ANN401 - its inside has no types
         """Return whether the client's inside is as expected."""
-        return all(hasattr(client, name) for name in INSIDE)
+        if not all(hasattr(client, name) for name in INSIDE):
+            return False
+        packet, queue = client._in_packet, client._out_packet
+        return isinstance(packet, dict) and packet.keys() >= {"command", "packet"} and isinstance(queue, deque)
 
     def publish(self, topic: bytes, payload: bytes, properties: bytes, *, retain: bool) -> int | None:
         """Send in this turn of the event loop, joined with what else is; return the packet id, None when not connected.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -267,10 +268,20 @@ def test_the_paho_that_is_installed_is_as_expected() -> None:
     assert ShortWay.fits(paho.Client(CallbackAPIVersion.VERSION2))
 
 
+SHAPES = {"_in_packet": {"command": 0, "packet": b""}, "_out_packet": deque[object]()}
+
+
 @pytest.mark.parametrize("name", INSIDE)
 def test_another_inside_is_left_alone(name: str) -> None:
-    assert ShortWay.fits(SimpleNamespace(**dict.fromkeys(INSIDE)))
-    assert not ShortWay.fits(SimpleNamespace(**dict.fromkeys(set(INSIDE) - {name})))
+    expected: dict[str, object] = {**dict.fromkeys(INSIDE), **SHAPES}
+    assert ShortWay.fits(SimpleNamespace(**expected))
+    del expected[name]
+    assert not ShortWay.fits(SimpleNamespace(**expected))
+
+
+@pytest.mark.parametrize("other", [{"_in_packet": {"command": 0}}, {"_in_packet": None}, {"_out_packet": []}])
+def test_an_inside_of_another_shape_is_left_alone(other: dict[str, object]) -> None:
+    assert not ShortWay.fits(SimpleNamespace(**{**dict.fromkeys(INSIDE), **SHAPES, **other}))
 
 
 def a_connection() -> tuple[AiomqttConnection, Line]:
