@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,18 @@ class Scene:
         for _ in range(frames // 100):
             self.write(100)
             await self.wait(0.2)
+        self.broker.up = True
+
+    async def damaged(self, frames: int, which: Callable[[int], bool]) -> None:
+        """Leave an outbox of ``frames`` frames that were not sent; those that are ``which``, by number, not whole."""
+        self.broker.up = False
+        self.start()
+        self.write(frames)
+        await self.wait(1)
+        await self.end()
+        with contextlib.closing(sqlite3.connect(self.path.parent / "outbox.sqlite")) as db, db:
+            db.create_function("is_one", 1, lambda row_id: which(row_id & 1023))
+            db.execute("UPDATE frames SET payload = zeroblob(length(payload)) WHERE is_one(id)")
         self.broker.up = True
 
     async def wait(self, seconds: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,15 +163,7 @@ def test_a_full_disk_that_takes_no_tombstone_is_not_asked_without_a_pause(tmp_pa
     disk.unwritable = OutboxError("database or disk is full")
 
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start()
-        scene.write(10)
-        await scene.wait(1)
-        await scene.end()
-        with sqlite3.connect(tmp_path / "outbox.sqlite") as db:
-            db.execute("UPDATE frames SET payload = zeroblob(length(payload)) WHERE id & 1023 = 4")
-        db.close()
-        scene.broker.up = True
+        await scene.damaged(10, lambda number: number == 4)
         scene.start(status_period_s=1)
         await measure(scene, 60)
         assert 4 < disk.replaced < 10

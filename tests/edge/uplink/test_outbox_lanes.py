@@ -262,15 +262,7 @@ def test_a_damaged_outbox_is_put_aside_and_what_can_be_read_is_sent(tmp_path: Pa
 
 def test_one_frame_that_has_changed_on_disk_becomes_a_tombstone_in_its_place(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start()
-        scene.write(10)
-        await scene.wait(1)
-        await scene.end()
-        with sqlite3.connect(tmp_path / "outbox.sqlite") as db:
-            db.execute("UPDATE frames SET payload = zeroblob(length(payload)) WHERE id & 1023 = 4")
-        db.close()
-        scene.broker.up = True
+        await scene.damaged(10, lambda number: number == 4)
         scene.start()
         await scene.wait(2)
         assert scene.broker.numbers() == [0, 1, 2, 3, *range(5, 10)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -131,16 +130,8 @@ def test_one_answer_that_never_comes_is_noticed(tmp_path: Path) -> None:
 
 def test_tombstones_that_are_refused_hold_up_no_samples(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start(poll_s=0.1)
-        scene.write(100)
-        await scene.wait(1)
-        await scene.end()
-        with sqlite3.connect(tmp_path / "outbox.sqlite") as db:
-            # Every tenth becomes one: its payload is not what was written.
-            db.execute("UPDATE frames SET payload = zeroblob(length(payload)) WHERE (id & 1023) % 10 = 4")
-        db.close()
-        scene.broker.up = True
+        # Every tenth becomes a tombstone.
+        await scene.damaged(100, lambda number: number % 10 == 4)
         scene.broker.reason = lambda publication: 0x87 if publication.topic.endswith("/events") else 0
         scene.start(poll_s=0.1, status_period_s=1)
         await scene.wait(5)
@@ -163,15 +154,7 @@ def test_tombstones_that_are_refused_hold_up_no_samples(tmp_path: Path) -> None:
 
 def test_tombstones_that_were_refused_go_out_over_the_next_connection(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
-        scene.broker.up = False
-        scene.start()
-        scene.write(10)
-        await scene.wait(1)
-        await scene.end()
-        with sqlite3.connect(tmp_path / "outbox.sqlite") as db:
-            db.execute("UPDATE frames SET payload = zeroblob(length(payload)) WHERE id & 1023 < 5")
-        db.close()
-        scene.broker.up = True
+        await scene.damaged(10, lambda number: number < 5)
         scene.broker.reason = lambda publication: 0x87 if publication.topic.endswith("/events") else 0
         scene.start()
         await scene.wait(3)
