@@ -31,7 +31,7 @@ class Line(SimpleNamespace):
     """A socket that takes ``room`` bytes at a time, and gives ``gives`` one by one, with nothing to read in between."""
 
     def __init__(self, room: int = 1 << 30, *gives: bytes) -> None:
-        super().__init__(room=room, sent=b"", sends=0, full=False, broken=None, close=list)
+        super().__init__(room=room, sent=b"", sends=0, full=False, broken=None, close=list, fileno=lambda: -1)
         self.gives: list[bytes | None] = [item for part in gives for item in (part, None)]
 
     def send(self, data: bytes) -> int:
