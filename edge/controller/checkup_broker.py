@@ -60,9 +60,8 @@ def _shake_hands(config: Config, folder: Path, plain: socket.socket, where: str)
         return Finding("broker", "warn", f"{where}: {error}")
     except ssl.SSLError as error:
         return Finding("broker", "warn", f"{where}: TLS: {why_refused(context, error)}; frames wait in the outbox")
-    return Finding(
-        "broker", "ok", f"{where} speaks TLS 1.3, is of the lab's authority and takes this rig's certificate"
-    )
+    taken = " and takes this rig's certificate" if own else ""
+    return Finding("broker", "ok", f"{where} speaks TLS 1.3, is of the lab's authority{taken}")
 
 
 def _readable(file: Path) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 
 from edge.config import Config
 from edge.controller.checkup_broker import check_broker, check_stores
-from hil.broker import Broker, free_port, mosquitto_path
+from hil.broker import HOST, Broker, free_port, mosquitto_path
 from hil.rig import config_for
 from tests.deploy.lab_broker import BROKER, Lab
 
@@ -70,6 +73,21 @@ def test_a_certificate_that_has_ended_is_refused_in_the_broker_s_own_words(lab: 
 def test_without_a_certificate_of_ours_the_broker_says_that_it_wants_one(lab: Lab, broker: Broker) -> None:
     found = check_broker(rig(broker.port, ca_file="ca.pem"), lab.folder)
     assert (found.grade, "wants a certificate of ours" in found.text) == ("warn", True), found
+
+
+def test_a_broker_that_asks_for_no_certificate_has_taken_none(lab: Lab) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(lab.folder / f"{BROKER}.pem", lab.folder / f"{BROKER}.key")
+
+    def serve(server: socket.socket) -> None:
+        with server.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as secure:
+            assert secure.recv(1) == b"", "nothing is asked of it"
+
+    with socket.create_server((HOST, 0)) as server, ThreadPoolExecutor() as pool:
+        served = pool.submit(serve, server)
+        found = check_broker(rig(server.getsockname()[1], ca_file="ca.pem"), lab.folder)
+        served.result(timeout=10)
+    assert (found.grade, found.text.endswith("is of the lab's authority")) == ("ok", True), found
 
 
 @pytest.mark.processes
