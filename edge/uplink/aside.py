@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from edge.uplink.outbox_file import INDEX, LOG, SAY, OutboxError, beside
+from edge.uplink.outbox_file import INDEX, LOG, SAY, OutboxError, beside, in_use
 
 KEEP_ASIDE: Final = 3
 """Damaged files that stay, all of which were salvaged; the oldest go first."""
@@ -53,9 +53,7 @@ class Places:
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise OutboxError(
-                    f"outbox {self.path} is in use: another uplink of this rig is running; end that one"
-                ) from error
+                raise in_use(self.path) from error
             except OSError:
                 pass  # a file system without such locks has none of SQLite's either; that one then says so
             yield

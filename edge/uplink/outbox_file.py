@@ -59,6 +59,11 @@ class OutboxUnreadableError(OutboxError):
     """The disk cannot read a part of the file, say a bad sector; the rest may be in order."""
 
 
+def in_use(path: Path) -> OutboxError:
+    """Return the error of an outbox that somebody else has."""
+    return OutboxError(f"outbox {path} is in use: another uplink of this rig is running; end that one")
+
+
 class OutboxDamagedError(LocalError, ValueError):
     """The file is not what was written: it must be put aside, and a new one begun."""
 
@@ -343,9 +348,7 @@ class OutboxFile:
             ):
                 raise OutboxDamagedError(f"outbox {self.path}: {error}") from error
             if code == sqlite3.SQLITE_BUSY:
-                raise OutboxError(
-                    f"outbox {self.path} is in use: another uplink of this rig is running; end that one"
-                ) from error
+                raise in_use(self.path) from error
             if getattr(error, "sqlite_errorcode", 0) in _UNREADABLE:
                 raise OutboxUnreadableError(
                     f"outbox {self.path}: the disk cannot read a part of it; look at its health, and replace it"

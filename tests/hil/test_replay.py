@@ -30,6 +30,7 @@ from hil.rig import config_for
 from hil.twin.ohmic import OhmicLoad
 from hil.twin.site import SwitchingSite
 from hil.virtual_bench import MS, VirtualBench, on_bench
+from tests.made_folders import made_folders
 
 SECOND = 1_000_000_000
 A_SITE = functools.partial(SwitchingSite, "gb", series_ohm=1000.0, seed=4)
@@ -500,14 +501,7 @@ def test_a_rig_that_does_not_record_writes_no_tape(tmp_path: Path) -> None:
 def test_a_replay_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     stretch = sweep()
     # Not by what lies in the temporary folders: another process may be replaying just now.
-    folders: list[Path] = []
-    made = tempfile.mkdtemp
-
-    def noted(*given: str | None, **named: str | None) -> str:
-        folders.append(Path(made(*given, **named)))
-        return str(folders[-1])
-
-    monkeypatch.setattr(tempfile, "mkdtemp", noted)
+    folders = made_folders(monkeypatch)
     is_same(stretch)
     assert [folder.name.startswith("tipguard-replay-") for folder in folders] == [True]
     assert not folders[0].exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from hil.bench.options import BenchOptions
 from hil.bench.stream import Amount, stream
 from hil.bench.stream_sides import SAMPLE_HZ
 from hil.broker import mosquitto_path
+from tests.made_folders import made_folders
 
 LONG = os.environ.get("TIPGUARD_LONG") == "1"
 needs = pytest.mark.skipif(
@@ -27,14 +27,7 @@ needs = pytest.mark.skipif(
 def test_a_second_of_every_sample_in_a_store_beside_the_usual_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folders: list[Path] = []
-    made = tempfile.mkdtemp
-
-    def noted(*given: str | None, **named: str | None) -> str:
-        folders.append(Path(made(*given, **named)))
-        return str(folders[-1])
-
-    monkeypatch.setattr(tempfile, "mkdtemp", noted)
+    folders = made_folders(monkeypatch)
     told: list[float] = []
     report = bench("stream", BenchOptions(quick=True, progress=lambda done, _what: told.append(done)))
     assert folders

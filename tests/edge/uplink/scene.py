@@ -180,17 +180,22 @@ class Scene:
             await self.wait(0.2)
         self.broker.up = True
 
+    async def unsent(self, frames: int, **settings: Any) -> None:  # noqa: ANN401 - any setting
+        """Have ``frames`` frames in the outbox only, and the uplink ended."""
+        self.broker.up = False
+        self.start(**settings)
+        for done in range(0, frames, 100):
+            self.write(min(100, frames - done))
+            await self.wait(1)
+        await self.end()
+        self.broker.up = True
+
     async def damaged(self, frames: int, which: Callable[[int], bool]) -> None:
         """Leave an outbox of ``frames`` frames that were not sent; those that are ``which``, by number, not whole."""
-        self.broker.up = False
-        self.start()
-        self.write(frames)
-        await self.wait(1)
-        await self.end()
+        await self.unsent(frames)
         with contextlib.closing(sqlite3.connect(self.path.parent / "outbox.sqlite")) as db, db:
             db.create_function("is_one", 1, lambda row_id: which(row_id & 1023))
             db.execute("UPDATE frames SET payload = zeroblob(length(payload)) WHERE is_one(id)")
-        self.broker.up = True
 
     async def wait(self, seconds: float) -> None:
         await self.clock.sleep_until(self.clock.now_ns() + int(seconds * SECOND))

@@ -262,17 +262,6 @@ def test_a_copy_that_cannot_be_read_back_is_made_again(path: Path, monkeypatch: 
     file.close()
 
 
-async def an_outage(scene: Scene) -> None:
-    """Have 400 frames in the outbox only, and the uplink ended."""
-    scene.broker.up = False
-    scene.start(stores=("lab",))
-    for _ in range(4):
-        scene.write(100)
-        await scene.wait(1)
-    await scene.end()
-    scene.broker.up = True
-
-
 def test_an_uplink_without_room_for_the_copy_says_so_and_takes_nothing_until_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +275,7 @@ def test_an_uplink_without_room_for_the_copy_says_so_and_takes_nothing_until_the
     monkeypatch.setattr(salvage, "_free_bytes", free_bytes)
 
     async def story(scene: Scene) -> None:
-        await an_outage(scene)
+        await scene.unsent(400, stores=("lab",))
         with sqlite3.connect(tmp_path / "outbox.sqlite") as db:
             db.execute("DELETE FROM streams")
         db.close()
@@ -317,7 +306,7 @@ def test_damage_in_use_and_a_disk_that_fails_meanwhile_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     async def story(scene: Scene) -> None:
-        await an_outage(scene)
+        await scene.unsent(400, stores=("lab",))
         scene.broker.up = False
         scene.start(stores=("lab",))
         await scene.wait(1)
